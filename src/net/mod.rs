@@ -1,0 +1,3 @@
+//! Sockets: client connections with TLS, proxies and credentials; listeners.
+//!
+//! Knows no component.

@@ -1,0 +1,348 @@
+//! What a component is to the pipeline.
+//!
+//! An answer travels back as a return value, and every error says what its
+//! caller must do next.
+
+use super::{Budget, Entry};
+use crate::{
+    profile::{Batch, Origin, Profile},
+    settings::Id,
+    telemetry::{Metrics, Status},
+};
+use async_trait::async_trait;
+use std::{fmt, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// What a component may use of the process it is built for.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The component's own id.
+    pub id: Id,
+    /// The process's metrics.
+    pub metrics: Metrics,
+    /// The process's views for the admin endpoint.
+    pub status: Status,
+    /// The process's memory.
+    pub memory: Budget,
+}
+
+/// Takes profiles from outside.
+#[async_trait]
+pub trait Receiver: Send + 'static {
+    /// Returns once `stop` fired and nothing of its own is in flight.
+    async fn run(self: Box<Self>, out: Entry, stop: CancellationToken)
+    -> Result<(), ReceiverError>;
+}
+
+/// Changes or drops profiles. Pure and synchronous: no I/O, no clock.
+pub trait Processor: Send + Sync + 'static {
+    /// Decides about one profile of a batch that came from `origin`.
+    fn process(&self, profile: Profile, origin: &Origin) -> Verdict;
+}
+
+/// Sends profiles away, one attempt a call.
+///
+/// Queue, batching, retries, deadlines, concurrency and metrics are
+/// [`super::Delivery`]'s, written once for all exporters.
+#[async_trait]
+pub trait Exporter: Send + Sync + 'static {
+    /// Makes of one queued profile what will be sent for it: checked, repaired,
+    /// split, weighed. Called once a profile, and off the async threads when the
+    /// body is large. The profile counts as sent once all its parts are; an
+    /// error drops it with that reason. No parts means that there is nothing to
+    /// send, which counts as sent.
+    fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
+        Ok(vec![Part::whole(profile)])
+    }
+
+    /// One attempt to send all parts of `batch` in one request.
+    async fn export(&self, batch: &Batch) -> Result<(), ExportError>;
+
+    /// Divides a part that the backend finds too large even alone. `None` when
+    /// it cannot be divided.
+    fn divide(&self, _profile: &Profile) -> Option<Vec<Part>> {
+        None
+    }
+
+    /// Asks the backend for a sign of life without sending data.
+    async fn probe(&self) -> Result<(), ExportError> {
+        Ok(())
+    }
+
+    /// How much may go into one request.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
+
+/// What is sent for a profile, or for a piece of it, and what it weighs.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Labels and body as they will leave.
+    pub profile: Profile,
+    /// Its bytes within an encoded request.
+    pub bytes: u64,
+    /// The rows the backend stores for it.
+    pub rows: u64,
+}
+
+/// The bounds of one request. A part above them goes alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Encoded bytes.
+    pub bytes: u64,
+    /// Rows the backend stores.
+    pub rows: u64,
+    /// Parts.
+    pub parts: usize,
+}
+
+/// What a processor decided.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Goes on, possibly changed.
+    Keep(Profile),
+    /// Ends here, counted with its reason.
+    Drop(Reason),
+}
+
+/// Why a batch was not accepted, and whether the sender should try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// Whether the same batch may pass later.
+    pub kind: RefusalKind,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Whether a refused batch may pass later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Never: the sender must not try again.
+    Permanent,
+    /// Later, `after` this time if it is known.
+    Retryable {
+        /// The wait to tell the sender.
+        after: Option<Duration>,
+    },
+}
+
+/// What an exporter learned, said as what delivery must do next.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// Nothing is wrong with the request as far as is known: send it again.
+    #[error("{cause}")]
+    Retry {
+        /// The backend's own wish, else delivery's backoff.
+        after: Option<Duration>,
+        /// For the log and the status page.
+        cause: String,
+    },
+    /// The backend never looked at the request (its connection was being closed
+    /// gracefully): send it again at once and in silence.
+    #[error("the connection was closed before the request was read")]
+    Unsent,
+    /// The connection ended while the backend had the request. After a few
+    /// such deaths, each on a backend that had just answered a probe, the parts
+    /// are tried one by one and the culprit is set aside.
+    #[error("{cause}")]
+    Died {
+        /// For the log and the status page.
+        cause: String,
+    },
+    /// Too large, or one part is bad: smaller requests may pass. A part that is
+    /// alone is divided when `too_large`, else dropped with `reason`.
+    #[error("{cause}")]
+    Split {
+        /// The size is the trouble, not the content.
+        too_large: bool,
+        /// What a part that cannot be divided is dropped with.
+        reason: Reason,
+        /// For the log and the status page.
+        cause: String,
+    },
+    /// Nobody knows: try again a few times, then as `Split`.
+    #[error("{cause}")]
+    Unknown {
+        /// For the log and the status page.
+        cause: String,
+    },
+    /// Nothing of the request will ever pass.
+    #[error("{cause}")]
+    Rejected {
+        /// What all parts are dropped with.
+        reason: Reason,
+        /// For the log and the status page.
+        cause: String,
+    },
+    /// The credentials were refused: keep everything, say so, try again slowly.
+    #[error("{cause}")]
+    Unauthorized {
+        /// For the log and the status page.
+        cause: String,
+    },
+}
+
+/// A receiver ended although it was not asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiverError {
+    /// Its address cannot be bound: the process ends with code 3.
+    #[error("cannot listen on {endpoint}: {source}")]
+    Bind {
+        /// The configured endpoint.
+        endpoint: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Anything else: the process ends with code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why a profile was refused or dropped. One closed list for metrics, logs,
+/// status and answers to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// A filter's rule took it out.
+    Filtered,
+    /// Relabelling dropped it.
+    Relabelled,
+    /// The queue is at its bytes.
+    QueueFull,
+    /// It waited longer than `max_age`.
+    Expired,
+    /// `max_elapsed_time` of retrying is over.
+    RetriesExhausted,
+    /// The memory budget is used up.
+    MemoryLimit,
+    /// Larger than a bound, and not divisible.
+    TooLarge,
+    /// The body is no profile, or cannot be repaired by any rule.
+    InvalidProfile,
+    /// The labels break a rule of the backend.
+    InvalidLabels,
+    /// The backend refused it by its content.
+    RejectedByBackend,
+    /// The backend does not know the call.
+    Unimplemented,
+    /// Backends ended under it again and again.
+    SuspectedKiller,
+    /// It could not be written to a file.
+    WriteFailed,
+    /// It was still queued in memory when the process ended.
+    Shutdown,
+}
+
+// === impl Part ===
+
+impl Part {
+    /// The profile as it is, weighed by its bytes.
+    pub fn whole(profile: Profile) -> Self {
+        Self {
+            bytes: profile.byte_len(),
+            rows: 0,
+            profile,
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: u64::MAX,
+            rows: u64::MAX,
+            parts: 1_000,
+        }
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A refusal that trying again does not change.
+    pub fn permanent(reason: Reason) -> Self {
+        Self {
+            kind: RefusalKind::Permanent,
+            reason,
+        }
+    }
+
+    /// A refusal that may pass later.
+    pub fn retryable(reason: Reason) -> Self {
+        Self {
+            kind: RefusalKind::Retryable { after: None },
+            reason,
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// All reasons, in the order of the reference.
+    pub const ALL: &[Self] = &[
+        Self::Filtered,
+        Self::Relabelled,
+        Self::QueueFull,
+        Self::Expired,
+        Self::RetriesExhausted,
+        Self::MemoryLimit,
+        Self::TooLarge,
+        Self::InvalidProfile,
+        Self::InvalidLabels,
+        Self::RejectedByBackend,
+        Self::Unimplemented,
+        Self::SuspectedKiller,
+        Self::WriteFailed,
+        Self::Shutdown,
+    ];
+
+    /// The value of the label `reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::Relabelled => "relabelled",
+            Self::QueueFull => "queue_full",
+            Self::Expired => "expired",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::MemoryLimit => "memory_limit",
+            Self::TooLarge => "too_large",
+            Self::InvalidProfile => "invalid_profile",
+            Self::InvalidLabels => "invalid_labels",
+            Self::RejectedByBackend => "rejected_by_backend",
+            Self::Unimplemented => "unimplemented",
+            Self::SuspectedKiller => "suspected_killer",
+            Self::WriteFailed => "write_failed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// What it means, for the reference and for clients.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Filtered => "a filter's rule took it out",
+            Self::Relabelled => "relabelling dropped it",
+            Self::QueueFull => "the queue is at its max_bytes",
+            Self::Expired => "it waited in the queue longer than max_age",
+            Self::RetriesExhausted => "max_elapsed_time of retrying is over",
+            Self::MemoryLimit => "the memory budget (service.memory.limit) is used up",
+            Self::TooLarge => "larger than a bound, and not divisible",
+            Self::InvalidProfile => "the body is no profile, and no rule can repair it",
+            Self::InvalidLabels => "the labels break a rule of the backend",
+            Self::RejectedByBackend => "the backend refused it by its content",
+            Self::Unimplemented => "the backend does not know the call",
+            Self::SuspectedKiller => "the backend ended under it again and again",
+            Self::WriteFailed => "it could not be written to a file",
+            Self::Shutdown => "it was still queued in memory when the process ended",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

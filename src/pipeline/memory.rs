@@ -1,0 +1,119 @@
+//! One budget of memory for the process.
+//!
+//! Every body in flight, every inflated buffer and every decode asks for its
+//! bytes before it allocates them. A [`Permit`] gives them back when dropped,
+//! so `used` can never leak and never exceeds `limit`.
+
+use crate::profile::Charge;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The process's bytes, shared by all who hold bodies.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+}
+
+/// A share of the budget, returned when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    budget: Budget,
+    bytes: u64,
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: u64) -> Self {
+        Self(Arc::new(Inner {
+            limit,
+            used: AtomicU64::new(0),
+        }))
+    }
+
+    /// The most that may be used, in bytes.
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
+    /// What is used now, in bytes.
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes`, or nothing when they are not free.
+    pub fn try_take(&self, bytes: u64) -> Option<Permit> {
+        self.0
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.0.limit)
+            })
+            .ok()
+            .map(|_| Permit {
+                budget: self.clone(),
+                bytes,
+            })
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// The bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes `more` bytes in addition; on `false` nothing changed.
+    #[must_use]
+    pub fn grow(&mut self, more: u64) -> bool {
+        match self.budget.try_take(more) {
+            Some(mut extra) => {
+                self.bytes += std::mem::take(&mut extra.bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Gives back all above `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
+        self.budget.0.used.fetch_sub(surplus, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+impl Charge for Permit {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_comes_back() {
+        let budget = Budget::new(100);
+        let mut a = budget.try_take(60).unwrap();
+        assert!(budget.try_take(41).is_none());
+        assert!(!a.grow(41));
+        assert!(a.grow(40));
+        a.shrink_to(10);
+        assert_eq!(budget.used(), 10);
+        drop(a);
+        assert_eq!(budget.used(), 0);
+        assert!(budget.try_take(u64::MAX).is_none());
+    }
+}

@@ -1,0 +1,1 @@
+//! Prometheus' relabelling, for targets and for profiles.

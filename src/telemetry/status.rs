@@ -1,0 +1,156 @@
+//! What components show of themselves on the admin endpoint's `/api/*`.
+//!
+//! A component publishes a view once, when it is built; the admin endpoint asks
+//! the views when somebody asks it. A view must answer at once: it reads what is
+//! in memory and waits for nothing.
+
+use crate::settings::Id;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+/// The views of a running process.
+#[derive(Clone, Default)]
+pub struct Status(Arc<Mutex<Views>>);
+
+#[derive(Default)]
+struct Views {
+    targets: BTreeMap<Id, Arc<dyn TargetsView>>,
+    exporters: BTreeMap<Id, Arc<dyn ExporterView>>,
+}
+
+/// The targets of one receiver.
+pub trait TargetsView: Send + Sync {
+    /// All targets, in a stable order.
+    fn targets(&self) -> Vec<TargetStatus>;
+}
+
+/// The state of one exporter's delivery.
+pub trait ExporterView: Send + Sync {
+    /// The state now.
+    fn exporter(&self) -> ExporterStatus;
+}
+
+/// One target of a receiver, as on `/api/targets`.
+#[derive(Clone, Debug, Serialize)]
+pub struct TargetStatus {
+    /// The receiver's id.
+    pub receiver: String,
+    /// The job's name.
+    pub job: String,
+    /// What is scraped, credentials removed.
+    pub url: String,
+    /// The labels its profiles get.
+    pub labels: BTreeMap<String, String>,
+    /// The labels before relabelling.
+    pub discovered_labels: BTreeMap<String, String>,
+    /// `up`, `down`, `unknown` before the first scrape, `dropped` by relabelling.
+    pub health: Health,
+    /// Why the last scrape failed; absent when it did not.
+    pub last_error: Option<String>,
+    /// When the last scrape ended, RFC 3339 on the wire.
+    #[serde(serialize_with = "rfc3339")]
+    pub last_scrape: Option<SystemTime>,
+    /// How long the last scrape took, in seconds.
+    pub last_duration_seconds: Option<f64>,
+    /// The body of the last good scrape, in bytes as received.
+    pub last_size_bytes: Option<u64>,
+    /// Scrapes that succeeded.
+    pub scrapes_ok: u64,
+    /// Scrapes that failed.
+    pub scrapes_failed: u64,
+    /// Scrapes that did not take place.
+    pub scrapes_skipped: u64,
+}
+
+/// A target's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Not scraped yet.
+    Unknown,
+    /// The last scrape succeeded.
+    Up,
+    /// The last scrape failed.
+    Down,
+    /// Taken out by relabelling.
+    Dropped,
+}
+
+/// One exporter, as on `/api/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExporterStatus {
+    /// Where it sends to.
+    pub exporter: String,
+    /// `ok`, `retrying`, `unauthorized`, `idle`.
+    pub state: &'static str,
+    /// The last error since the last success.
+    pub last_error: Option<String>,
+    /// When a request last succeeded, RFC 3339 on the wire.
+    #[serde(serialize_with = "rfc3339")]
+    pub last_success: Option<SystemTime>,
+    /// Profiles accepted into the queue.
+    pub enqueued_profiles: u64,
+    /// Profiles delivered.
+    pub sent_profiles: u64,
+    /// Profiles dropped, by reason.
+    pub dropped_profiles: BTreeMap<&'static str, u64>,
+    /// Profiles waiting or in flight.
+    pub queue_profiles: u64,
+    /// Their bytes.
+    pub queue_bytes: u64,
+    /// The bound of the queue, in bytes.
+    pub queue_capacity_bytes: u64,
+    /// The age of the oldest profile waiting, in seconds.
+    pub queue_oldest_seconds: f64,
+}
+
+// === impl Status ===
+
+impl std::fmt::Debug for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Status")
+    }
+}
+
+impl Status {
+    /// Shows a receiver's targets.
+    pub fn publish_targets(&self, id: &Id, view: Arc<dyn TargetsView>) {
+        self.views().targets.insert(id.clone(), view);
+    }
+
+    /// Shows an exporter.
+    pub fn publish_exporter(&self, id: &Id, view: Arc<dyn ExporterView>) {
+        self.views().exporters.insert(id.clone(), view);
+    }
+
+    /// The targets of all receivers.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        let views: Vec<_> = self.views().targets.values().cloned().collect();
+        views.iter().flat_map(|view| view.targets()).collect()
+    }
+
+    /// All exporters.
+    pub fn exporters(&self) -> Vec<ExporterStatus> {
+        let views: Vec<_> = self.views().exporters.values().cloned().collect();
+        views.iter().map(|view| view.exporter()).collect()
+    }
+
+    fn views(&self) -> std::sync::MutexGuard<'_, Views> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a time as RFC 3339 with milliseconds, UTC.
+pub fn rfc3339<S: serde::Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(&humantime::format_rfc3339_millis(*time)),
+        None => serializer.serialize_none(),
+    }
+}
