@@ -126,11 +126,11 @@ impl Rules {
         for (index, config) in configs.iter().enumerate() {
             match Rule::compile(config) {
                 Ok(rule) => rules.push(rule),
-                Err(faults) => errors.extend(
-                    faults
-                        .into_iter()
-                        .map(|(key, fault)| RuleError { index, key, fault }),
-                ),
+                Err(faults) => errors.extend(faults.into_iter().map(|(key, fault)| RuleError {
+                    index,
+                    key,
+                    fault,
+                })),
             }
         }
         if errors.is_empty() {

@@ -35,7 +35,9 @@ pub(super) enum Groups<'a> {
 #[derive(Clone, Debug)]
 enum Kind {
     /// `.*` and `(.*)`, by far the most frequent ones, need no engine.
-    Anything { groups: usize },
+    Anything {
+        groups: usize,
+    },
     Regex(Regex),
 }
 
