@@ -178,7 +178,10 @@ mod tests {
         let profiles: &[(&str, &[(&str, &str)])] = &[
             ("api", &[("__name__", "memory"), ("job", "api")]),
             ("api-cpu", &[("__name__", "process_cpu"), ("job", "api")]),
-            ("web", &[("__name__", "memory"), ("job", "web"), ("team", "a")]),
+            (
+                "web",
+                &[("__name__", "memory"), ("job", "web"), ("team", "a")],
+            ),
             ("nobody", &[("__name__", "memory")]),
         ];
         profiles
@@ -201,16 +204,34 @@ mod tests {
     #[test]
     fn what_passes_is_included_and_not_excluded() {
         for (filter, expected) in [
-            (json!({"include": [{"labels": {"job": "api|web"}}]}), vec!["api", "api-cpu", "web"]),
+            (
+                json!({"include": [{"labels": {"job": "api|web"}}]}),
+                vec!["api", "api-cpu", "web"],
+            ),
             // The whole value must match.
             (json!({"include": [{"labels": {"job": "ap"}}]}), vec![]),
             // All conditions of one matcher, any of several.
-            (json!({"include": [{"labels": {"job": "api"}, "profile_names": ["process_.*", "x"]}]}), vec!["api-cpu"]),
-            (json!({"include": [{"profile_names": ["process_cpu"]}, {"labels": {"team": "a"}}]}), vec!["api-cpu", "web"]),
+            (
+                json!({"include": [{"labels": {"job": "api"}, "profile_names": ["process_.*", "x"]}]}),
+                vec!["api-cpu"],
+            ),
+            (
+                json!({"include": [{"profile_names": ["process_cpu"]}, {"labels": {"team": "a"}}]}),
+                vec!["api-cpu", "web"],
+            ),
             // Absent is empty.
-            (json!({"include": [{"labels": {"job": ""}}]}), vec!["nobody"]),
-            (json!({"exclude": [{"labels": {"team": ".+"}}]}), vec!["api", "api-cpu", "nobody"]),
-            (json!({"include": [{"profile_names": ["memory"]}], "exclude": [{"labels": {"job": "web"}}]}), vec!["api", "nobody"]),
+            (
+                json!({"include": [{"labels": {"job": ""}}]}),
+                vec!["nobody"],
+            ),
+            (
+                json!({"exclude": [{"labels": {"team": ".+"}}]}),
+                vec!["api", "api-cpu", "nobody"],
+            ),
+            (
+                json!({"include": [{"profile_names": ["memory"]}], "exclude": [{"labels": {"job": "web"}}]}),
+                vec!["api", "nobody"],
+            ),
         ] {
             assert_eq!(passing(filter.clone()), expected, "{filter}");
         }

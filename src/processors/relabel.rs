@@ -93,7 +93,10 @@ mod tests {
         .build(&context("relabel"))
         .unwrap();
         assert_eq!(
-            labels_after(&*processor, &[("__name__", "memory"), ("juju_unit", "api/0")]),
+            labels_after(
+                &*processor,
+                &[("__name__", "memory"), ("juju_unit", "api/0")]
+            ),
             Ok(r#"{__name__="memory", juju_application="api", juju_unit="api/0"}"#.into())
         );
         assert_eq!(
@@ -108,7 +111,10 @@ mod tests {
         let places: Vec<_> = faulty.problems().into_iter().map(|p| p.path).collect();
         assert_eq!(
             places,
-            ["relabel_configs[1].target_label", "relabel_configs[1].regex"]
+            [
+                "relabel_configs[1].target_label",
+                "relabel_configs[1].regex"
+            ]
         );
         assert!(faulty.build(&context("relabel")).is_err());
         assert_eq!(settings(json!([])).problems().len(), 1);

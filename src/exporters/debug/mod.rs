@@ -18,7 +18,7 @@ use crate::{
     pipeline::{Context, ExportError, Exporter},
     profile::{
         Batch, Body, Profile,
-        pprof::{FlatValue, SampleTypeTotal, Summary, summarize, top},
+        pprof::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
     },
     runtime::blocking,
     settings::{ByteSize, ComponentSettings, Id, Problem},
@@ -180,26 +180,30 @@ impl DebugExporter {
 
     fn log(&self, profile: &Profile, inside: &Inside) {
         let summary = inside.summary.as_ref();
+        let types = summary.map(|s| display(types(&s.sample_types)));
+        let time = summary.and_then(|s| start(s.time_nanos)).map(display);
+        let duration = summary
+            .and_then(|s| duration(s.duration_nanos))
+            .map(display);
         let detail = summary.filter(|_| self.verbosity == Verbosity::Detailed);
+        let sample_labels = detail.map(|s| display(keys(&s.label_keys)));
+        let comments = detail.map(|s| display(Joined(&s.comments, |text, f| f.write_str(text))));
+        let top = detail.map(|_| display(flats(&inside.top)));
         info!(
             exporter = %self.id,
             labels = %profile.labels,
             bytes = profile.body.byte_len(),
-            received = %humantime::format_rfc3339_millis(profile.received),
-            types = summary.map(|s| display(types(&s.sample_types))),
+            received = %humantime::format_rfc3339_millis(profile.received.max(UNIX_EPOCH)),
+            types,
             samples = summary.map(|s| s.samples),
-            time = summary.and_then(|s| start(s.time_nanos)).map(display),
-            duration = summary.and_then(|s| duration(s.duration_nanos)).map(display),
+            time,
+            duration,
             locations = detail.map(|s| s.locations),
             functions = detail.map(|s| s.functions),
             mappings = detail.map(|s| s.mappings),
-            sample_labels = detail.map(|s| display(Joined(&s.label_keys, |label, f| {
-                write!(f, "{}({})", label.key, label.values)
-            }))),
-            comments = detail.map(|s| display(Joined(&s.comments, |text, f| f.write_str(text)))),
-            top = detail.map(|_| display(Joined(&inside.top, |value, f| {
-                write!(f, "{}={}", value.function, value.flat)
-            }))),
+            sample_labels,
+            comments,
+            top,
             error = inside.error.as_deref(),
             "profile"
         );
@@ -209,6 +213,18 @@ impl DebugExporter {
 fn types(types: &[SampleTypeTotal]) -> impl Display + '_ {
     Joined(types, |ty, f| {
         write!(f, "{}/{}={}", ty.r#type, ty.unit, ty.total)
+    })
+}
+
+fn keys(keys: &[LabelKey]) -> impl Display + '_ {
+    Joined(keys, |label, f| {
+        write!(f, "{}({})", label.key, label.values)
+    })
+}
+
+fn flats(values: &[FlatValue]) -> impl Display + '_ {
+    Joined(values, |value, f| {
+        write!(f, "{}={}", value.function, value.flat)
     })
 }
 

@@ -67,7 +67,11 @@ async fn lines(settings: DebugSettings, bodies: Vec<Bytes>) -> Vec<String> {
         exporter.export(&batch).await.unwrap();
     }
     let written = log.0.lock().unwrap().clone();
-    String::from_utf8(written).unwrap().lines().map(String::from).collect()
+    String::from_utf8(written)
+        .unwrap()
+        .lines()
+        .map(String::from)
+        .collect()
 }
 
 fn verbosity(verbosity: Verbosity) -> DebugSettings {
@@ -81,13 +85,21 @@ fn verbosity(verbosity: Verbosity) -> DebugSettings {
 async fn a_line_says_more_with_each_verbosity() {
     let body = SyntheticProfile::heap(1).encode();
     let bytes = format!("bytes={}", body.len());
-    let basic = [r#"labels={__name__="memory", job="api"}"#, &bytes, "received=1970-01-01T00:00:00.000Z"];
+    let basic = [
+        r#"labels={__name__="memory", job="api"}"#,
+        &bytes,
+        "received=1970-01-01T00:00:00.000Z",
+    ];
     let normal = ["samples=564", "types=", "time="];
     let detailed = ["functions=", "mappings=", "top="];
     for (level, has, lacks) in [
         (Verbosity::Basic, vec![&basic], vec![&normal, &detailed]),
         (Verbosity::Normal, vec![&basic, &normal], vec![&detailed]),
-        (Verbosity::Detailed, vec![&basic, &normal, &detailed], vec![]),
+        (
+            Verbosity::Detailed,
+            vec![&basic, &normal, &detailed],
+            vec![],
+        ),
     ] {
         let lines = lines(verbosity(level), vec![body.clone()]).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -103,7 +115,10 @@ async fn a_line_says_more_with_each_verbosity() {
 #[tokio::test]
 async fn what_cannot_be_read_is_said() {
     let lines = lines(verbosity(Verbosity::Normal), vec!["<html>".into()]).await;
-    assert!(lines[0].contains("bytes=6") && lines[0].contains("error="), "{lines:?}");
+    assert!(
+        lines[0].contains("bytes=6") && lines[0].contains("error="),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]
@@ -122,7 +137,10 @@ async fn lines_are_sampled() {
 #[test]
 fn odd_times_are_left_out() {
     assert!(start(0).is_none() && start(-1).is_none());
-    assert_eq!(start(1_500_000_000).unwrap().to_string(), "1970-01-01T00:00:01.500Z");
+    assert_eq!(
+        start(1_500_000_000).unwrap().to_string(),
+        "1970-01-01T00:00:01.500Z"
+    );
     let _ = start(i64::MAX).map(|time| time.to_string());
     assert!(duration(0).is_none() && duration(i64::MIN).is_none());
     assert_eq!(duration(10_000_000_000).unwrap().to_string(), "10s");

@@ -199,7 +199,9 @@ impl Files {
                 discard(&entry.path());
             } else if name::is_own(name) {
                 // It may be gone by now.
-                let Ok(about) = entry.metadata() else { continue };
+                let Ok(about) = entry.metadata() else {
+                    continue;
+                };
                 if about.is_file() {
                     known.push(Written {
                         at: about.modified()?,

@@ -23,7 +23,7 @@ use crate::{
     pipeline::{Context, ExportError, Exporter, Limits, Part, Reason},
     profile::{
         Batch, Body, Labels, Profile,
-        pprof::{Pprof, compress, with_comments},
+        pprof::{Pprof, Unreadable, compress, with_comments},
     },
     runtime::blocking,
     settings::{ByteSize, ComponentSettings, Duration, FilePath, Problem},
@@ -184,8 +184,10 @@ fn annotated(body: &Bytes, labels: &Labels, max_inflated: u64) -> Result<Bytes, 
         .iter()
         .map(|label| format!("label {}={}", label.name, label.value))
         .collect();
-    let bytes =
-        with_comments(body, &comments, max_inflated).map_err(|_| Reason::InvalidProfile)?;
+    let bytes = with_comments(body, &comments, max_inflated).map_err(|error| match error {
+        Unreadable::TooLarge { .. } => Reason::TooLarge,
+        _ => Reason::InvalidProfile,
+    })?;
     Ok(if bytes.starts_with(&[0x1f, 0x8b]) {
         bytes
     } else {

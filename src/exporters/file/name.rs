@@ -1,7 +1,10 @@
 //! Names of files, and which names are the exporter's own.
 
 use crate::profile::{Labels, NAME};
-use std::{fmt::Write, time::SystemTime};
+use std::{
+    fmt::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// What every file ends with.
 pub(super) const SUFFIX: &str = ".pb.gz";
@@ -15,7 +18,7 @@ const TIME: &[u8] = b"00000000T000000.000Z";
 
 /// The name without counter and suffix.
 pub(super) fn stem(labels: &Labels, received: SystemTime) -> String {
-    let mut stem = humantime::format_rfc3339_millis(received)
+    let mut stem = humantime::format_rfc3339_millis(received.max(UNIX_EPOCH))
         .to_string()
         .replace(['-', ':'], "");
     for value in ["job", "instance", NAME]
@@ -74,7 +77,7 @@ fn plain(character: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::Duration;
 
     #[test]
     fn names_are_readable_harmless_and_recognised() {
@@ -82,12 +85,23 @@ mod tests {
         let long = "x/".repeat(500);
         for (labels, expected) in [
             (
-                vec![("job", "api"), ("instance", "[::1]:6060"), (NAME, "process_cpu"), ("x", "y")],
+                vec![
+                    ("job", "api"),
+                    ("instance", "[::1]:6060"),
+                    (NAME, "process_cpu"),
+                    ("x", "y"),
+                ],
                 "20261122T184501.123Z_api_-::1-:6060_process_cpu".replace(':', "-"),
             ),
-            (vec![("job", "../../etc/passwd\0")], "20261122T184501.123Z_..-..-etc-passwd-".into()),
+            (
+                vec![("job", "../../etc/passwd\0")],
+                "20261122T184501.123Z_..-..-etc-passwd-".into(),
+            ),
             (vec![], "20261122T184501.123Z".into()),
-            (vec![("job", &long)], format!("20261122T184501.123Z_{}", "x-".repeat(30))),
+            (
+                vec![("job", &long)],
+                format!("20261122T184501.123Z_{}", "x-".repeat(30)),
+            ),
         ] {
             let stem = stem(&labels.into_iter().collect(), received);
             assert_eq!(stem, expected);

@@ -82,7 +82,10 @@ async fn a_profile_becomes_a_file_with_its_labels_inside() {
     export(&*exporter, profile(plain)).await.unwrap();
 
     let stem = "20261122T184501.123Z_api_a-1_memory";
-    assert_eq!(names(&directory), [format!("{stem}-1.pb.gz"), format!("{stem}.pb.gz")]);
+    assert_eq!(
+        names(&directory),
+        [format!("{stem}-1.pb.gz"), format!("{stem}.pb.gz")]
+    );
     for name in names(&directory) {
         let bytes: Bytes = fs::read(directory.join(name)).unwrap().into();
         assert!(bytes.starts_with(&[0x1f, 0x8b]));
@@ -90,7 +93,14 @@ async fn a_profile_becomes_a_file_with_its_labels_inside() {
         assert_eq!(after.samples, before.samples);
         assert_eq!(after.sample_types, before.sample_types);
         let added = &after.comments[before.comments.len()..];
-        assert_eq!(added, ["label __name__=memory", "label instance=a:1", "label job=api"]);
+        assert_eq!(
+            added,
+            [
+                "label __name__=memory",
+                "label instance=a:1",
+                "label job=api"
+            ]
+        );
     }
 }
 
@@ -101,7 +111,10 @@ fn what_is_no_pprof_or_too_large_is_dropped() {
     small.rotation.max_bytes = ByteSize::new(1_000);
     let exporter = small.build(&context()).unwrap();
     let body = SyntheticProfile::heap(1).encode();
-    assert_eq!(exporter.prepare(profile(body)).unwrap_err(), Reason::TooLarge);
+    assert_eq!(
+        exporter.prepare(profile(body)).unwrap_err(),
+        Reason::TooLarge
+    );
     assert_eq!(
         exporter.prepare(profile("<html>".into())).unwrap_err(),
         Reason::InvalidProfile
@@ -111,7 +124,10 @@ fn what_is_no_pprof_or_too_large_is_dropped() {
     shallow.max_inflated_bytes = ByteSize::new(1_000);
     let exporter = shallow.build(&context()).unwrap();
     let body = SyntheticProfile::heap(1).encode();
-    assert_eq!(exporter.prepare(profile(body)).unwrap_err(), Reason::TooLarge);
+    assert_eq!(
+        exporter.prepare(profile(body)).unwrap_err(),
+        Reason::TooLarge
+    );
 }
 
 #[test]
@@ -132,7 +148,10 @@ fn nothing_is_overwritten() {
 #[test]
 fn the_oldest_go_when_there_are_too_many_too_large_or_too_old() {
     let names_of = |numbers: &[u32]| {
-        numbers.iter().map(|n| name::numbered(STEM, *n)).collect::<Vec<_>>()
+        numbers
+            .iter()
+            .map(|n| name::numbered(STEM, *n))
+            .collect::<Vec<_>>()
     };
     for (max_files, max_bytes, max_age, left) in [
         (2, 1_000, 0, vec![3, 4]),
@@ -145,9 +164,15 @@ fn the_oldest_go_when_there_are_too_many_too_large_or_too_old() {
         let store = open(folder.path(), max_files, max_bytes, max_age, 0);
         for number in 1..5_u32 {
             let stem = format!("{STEM}-{number}");
-            store.store(&stem, &[0; 10], at(u64::from(number) * 10)).unwrap();
+            store
+                .store(&stem, &[0; 10], at(u64::from(number) * 10))
+                .unwrap();
         }
-        assert_eq!(names(folder.path()), names_of(&left), "{max_files} {max_bytes} {max_age}");
+        assert_eq!(
+            names(folder.path()),
+            names_of(&left),
+            "{max_files} {max_bytes} {max_age}"
+        );
     }
 }
 
@@ -189,10 +214,21 @@ fn files_of_an_earlier_process_count() {
     drop(earlier);
     // The youngest are those that were written last, whatever their names.
     let store = open(folder.path(), 2, 1_000, 0, 100);
-    assert_eq!(names(folder.path()), [name::numbered(STEM, 1), name::numbered(STEM, 0)]);
+    assert_eq!(
+        names(folder.path()),
+        [name::numbered(STEM, 1), name::numbered(STEM, 0)]
+    );
     store.store(STEM, &[0; 10], at(101)).unwrap();
-    assert_eq!(names(folder.path()), [name::numbered(STEM, 1), name::numbered(STEM, 0)]);
-    assert_eq!(store.store("x", &[0; 990], at(102)).map_err(|e| e.to_string()), Ok(()));
+    assert_eq!(
+        names(folder.path()),
+        [name::numbered(STEM, 1), name::numbered(STEM, 0)]
+    );
+    assert_eq!(
+        store
+            .store("x", &[0; 990], at(102))
+            .map_err(|e| e.to_string()),
+        Ok(())
+    );
     assert_eq!(names(folder.path()).len(), 2);
 }
 
@@ -214,7 +250,10 @@ async fn what_the_system_refuses_is_tried_again_and_said() {
     let error = export(&*exporter, profile(body.clone())).await.unwrap_err();
     assert!(matches!(error, ExportError::Retry { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.starts_with("cannot write") && text.contains("profiles/2026"), "{text}");
+    assert!(
+        text.starts_with("cannot write") && text.contains("profiles/2026"),
+        "{text}"
+    );
     fs::remove_file(&directory).unwrap();
     export(&*exporter, profile(body)).await.unwrap();
 }
@@ -224,9 +263,16 @@ fn a_folder_that_cannot_be_used_is_a_problem() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let problems = settings(&file.join("below")).build(&context()).err().unwrap();
+    let problems = settings(&file.join("below"))
+        .build(&context())
+        .err()
+        .unwrap();
     assert_eq!(problems[0].path, "directory");
-    assert!(problems[0].message.contains("name a folder, not a file"), "{}", problems[0]);
+    assert!(
+        problems[0].message.contains("name a folder, not a file"),
+        "{}",
+        problems[0]
+    );
 
     let mut empty = settings(Path::new(""));
     empty.rotation.max_bytes = ByteSize::new(0);

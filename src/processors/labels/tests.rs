@@ -16,20 +16,56 @@ fn after(actions: Json, labels: &[(&str, &str)]) -> String {
 fn each_action_does_what_the_collectors_does() {
     let before: &[(&str, &str)] = &[("job", "api"), ("zone", "eu")];
     for (action, expected) in [
-        (json!({"key": "job", "action": "insert", "value": "x"}), r#"{job="api", zone="eu"}"#),
-        (json!({"key": "new", "action": "insert", "value": "x"}), r#"{job="api", new="x", zone="eu"}"#),
-        (json!({"key": "job", "action": "update", "value": "x"}), r#"{job="x", zone="eu"}"#),
-        (json!({"key": "new", "action": "update", "value": "x"}), r#"{job="api", zone="eu"}"#),
-        (json!({"key": "job", "action": "upsert", "value": "x"}), r#"{job="x", zone="eu"}"#),
-        (json!({"key": "new", "value": "x"}), r#"{job="api", new="x", zone="eu"}"#),
-        (json!({"key": "new", "from_label": "job"}), r#"{job="api", new="api", zone="eu"}"#),
+        (
+            json!({"key": "job", "action": "insert", "value": "x"}),
+            r#"{job="api", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "new", "action": "insert", "value": "x"}),
+            r#"{job="api", new="x", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "job", "action": "update", "value": "x"}),
+            r#"{job="x", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "new", "action": "update", "value": "x"}),
+            r#"{job="api", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "job", "action": "upsert", "value": "x"}),
+            r#"{job="x", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "new", "value": "x"}),
+            r#"{job="api", new="x", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "new", "from_label": "job"}),
+            r#"{job="api", new="api", zone="eu"}"#,
+        ),
         // What yields nothing does nothing.
-        (json!({"key": "job", "from_label": "gone"}), r#"{job="api", zone="eu"}"#),
-        (json!({"key": "job", "value": ""}), r#"{job="api", zone="eu"}"#),
+        (
+            json!({"key": "job", "from_label": "gone"}),
+            r#"{job="api", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "job", "value": ""}),
+            r#"{job="api", zone="eu"}"#,
+        ),
         (json!({"key": "job", "action": "delete"}), r#"{zone="eu"}"#),
-        (json!({"action": "delete", "pattern": "z.*"}), r#"{job="api"}"#),
-        (json!({"action": "delete", "pattern": "o"}), r#"{job="api", zone="eu"}"#),
-        (json!({"key": "job", "action": "delete", "pattern": "zone|x"}), "{}"),
+        (
+            json!({"action": "delete", "pattern": "z.*"}),
+            r#"{job="api"}"#,
+        ),
+        (
+            json!({"action": "delete", "pattern": "o"}),
+            r#"{job="api", zone="eu"}"#,
+        ),
+        (
+            json!({"key": "job", "action": "delete", "pattern": "zone|x"}),
+            "{}",
+        ),
     ] {
         assert_eq!(after(json!([action.clone()]), before), expected, "{action}");
     }
@@ -69,7 +105,11 @@ fn a_file_is_read_again_and_its_last_content_survives() {
 
     let problems = settings(actions).build(&context("labels")).err().unwrap();
     assert_eq!(problems[0].path, "actions[0].value_file");
-    assert!(problems[0].message.starts_with("cannot read"), "{}", problems[0]);
+    assert!(
+        problems[0].message.starts_with("cannot read"),
+        "{}",
+        problems[0]
+    );
 }
 
 #[test]
@@ -84,7 +124,11 @@ fn the_thread_ends_with_the_processor() {
     while std::sync::Arc::strong_count(&content.text) > 1 {
         std::thread::yield_now();
     }
-    assert!(Watch::start("labels".parse().unwrap(), Vec::new()).unwrap().is_none());
+    assert!(
+        Watch::start("labels".parse().unwrap(), Vec::new())
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
