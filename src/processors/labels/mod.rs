@@ -8,7 +8,7 @@
 
 mod watch;
 
-use self::watch::{Content, Watch, WatchError};
+use self::watch::{Content, INTERVAL, Watch, WatchError};
 use crate::{
     pipeline::{Context, Processor, Verdict},
     profile::{LabelsBuilder, Origin, Profile, relabel::Pattern},
@@ -131,7 +131,7 @@ impl LabelsSettings {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let watch = Watch::start(context.id.clone(), files)
+        let watch = Watch::start(context.id.clone(), files, INTERVAL)
             .map_err(|error| vec![Problem::new("", error.to_string())])?;
         Ok(Box::new(LabelsProcessor {
             steps,

@@ -112,23 +112,36 @@ fn a_file_is_read_again_and_its_last_content_survives() {
     );
 }
 
+/// Waits for another thread; the test hangs if it never gets there.
+fn until(done: impl Fn() -> bool) {
+    while !done() {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
-fn the_thread_ends_with_the_processor() {
+fn the_thread_reads_on_through_errors_and_ends_with_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("zone");
     fs::write(&path, "eu").unwrap();
-    let content = Content::read(path).unwrap();
-    let watch = Watch::start("labels".parse().unwrap(), vec![content.clone()]).unwrap();
+    let content = Content::read(path.clone()).unwrap();
+    let start = |files| {
+        let id = "labels".parse().unwrap();
+        Watch::start(id, files, std::time::Duration::from_millis(1)).unwrap()
+    };
+    assert!(start(Vec::new()).is_none());
+
+    let watch = start(vec![content.clone()]);
+    fs::write(&path, "us").unwrap();
+    until(|| *content.get() == "us");
+    fs::remove_file(&path).unwrap();
+    std::thread::yield_now();
+    fs::write(&path, "apac").unwrap();
+    until(|| *content.get() == "apac");
+
+    // Only the thread holds another clone.
     drop(watch);
-    // Only the thread holds another clone; without an end this never returns.
-    while std::sync::Arc::strong_count(&content.text) > 1 {
-        std::thread::yield_now();
-    }
-    assert!(
-        Watch::start("labels".parse().unwrap(), Vec::new())
-            .unwrap()
-            .is_none()
-    );
+    until(|| std::sync::Arc::strong_count(&content.text) == 1);
 }
 
 #[test]

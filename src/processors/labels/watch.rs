@@ -20,7 +20,7 @@ use std::{
 use tracing::{info, warn};
 
 /// How often files are read again.
-const INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The longest value taken from a file.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -98,24 +98,28 @@ fn read(path: &Path) -> Result<String, WatchError> {
 // === impl Watch ===
 
 impl Watch {
-    /// Reads `files` again and again; `None` when there are none.
-    pub(super) fn start(processor: Id, files: Vec<Content>) -> Result<Option<Self>, WatchError> {
+    /// Reads `files` again, once an interval; `None` when there are none.
+    pub(super) fn start(
+        processor: Id,
+        files: Vec<Content>,
+        interval: Duration,
+    ) -> Result<Option<Self>, WatchError> {
         if files.is_empty() {
             return Ok(None);
         }
         let (stop, stopped) = channel();
         thread::Builder::new()
             .name("label-files".into())
-            .spawn(move || watch(&processor, &files, &stopped))
+            .spawn(move || watch(&processor, &files, interval, &stopped))
             .map_err(WatchError::Thread)?;
         Ok(Some(Self { _stop: stop }))
     }
 }
 
-fn watch(processor: &Id, files: &[Content], stopped: &Receiver<()>) {
+fn watch(processor: &Id, files: &[Content], interval: Duration, stopped: &Receiver<()>) {
     // One warning for each time a file becomes unreadable.
     let mut unreadable = vec![false; files.len()];
-    while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         for (file, unreadable) in files.iter().zip(&mut unreadable) {
             let path = file.path.display();
             match file.refresh() {

@@ -5,6 +5,9 @@ use crate::profile::Labels;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+/// Labels, rules, and the labels after them.
+type Case<'a> = (&'a [(&'a str, &'a str)], Value, &'a str);
+
 /// Labels as written in a test; `drop` where the rules drop.
 fn relabel(labels: &[(&str, &str)], rules: Value) -> String {
     let configs: Vec<RelabelConfig> = serde_json::from_value(rules.clone()).unwrap();
@@ -20,7 +23,7 @@ fn relabel(labels: &[(&str, &str)], rules: Value) -> String {
 fn each_action_does_what_prometheus_documents() {
     let foo: &[(&str, &str)] = &[("a", "foo"), ("b", "bar"), ("c", "baz")];
     let ports: &[(&str, &str)] = &[("one", "1"), ("other", "2"), ("port", "1")];
-    let cases: &[(&[(&str, &str)], Value, &str)] = &[
+    let cases: &[Case] = &[
         // replace
         (
             foo,
@@ -260,7 +263,9 @@ fn expressions_follow_go() {
         (r"(?i)API", "api", "apis"),
         (r"a.b", "a\nb", "ab"),
         (r"\pL+", "aü", "1"),
-        (r"\p{Greek}", "λ", "l"),
+        (r"\p{Greek}{2}", "λλ", "l"),
+        (r"[^\p{Greek}\x{61}]", "l", "a"),
+        (r"\x{2F}\x41", "/A", "A"),
         (r"^api$", "api", "api\n"),
         (r"a\_b\-c\/d", "a_b-c/d", "a"),
         (r"[a\]]", "]", "b"),
