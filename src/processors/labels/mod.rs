@@ -40,7 +40,8 @@ pub struct ActionSettings {
     /// The value it gets.
     pub value: Option<String>,
     /// The file whose content it gets, without white space at its ends. The
-    /// file is read again every 5s; when that fails, the last content stays.
+    /// file is read again every 5s; when that fails, or it has become empty, the
+    /// last content stays.
     pub value_file: Option<FilePath>,
     /// The label whose value it gets.
     pub from_label: Option<String>,

@@ -47,6 +47,9 @@ pub(super) enum WatchError {
     /// It cannot be meant as a label's value.
     #[error("{path} is larger than {MAX_BYTES} bytes: a label's value must be short")]
     TooLarge { path: String },
+    /// It may be about to be written.
+    #[error("{path} has become empty: write the label's new value")]
+    Emptied { path: String },
     /// The system has no thread left.
     #[error("cannot start the thread that reads the files of value_file: {0}")]
     Thread(io::Error),
@@ -71,7 +74,13 @@ impl Content {
     /// Reads the file again; on error the old content stays.
     pub(super) fn refresh(&self) -> Result<bool, WatchError> {
         let text = read(&self.path)?;
-        let changed = *self.text.load_full() != text;
+        let last = self.text.load_full();
+        if text.is_empty() && !last.is_empty() {
+            return Err(WatchError::Emptied {
+                path: self.path.display().to_string(),
+            });
+        }
+        let changed = *last != text;
         if changed {
             self.text.store(Arc::new(text));
         }
