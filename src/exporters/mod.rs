@@ -1,1 +1,5 @@
-//! To be filled.
+//! What sends profiles away.
+
+pub mod debug;
+pub mod file;
+pub mod parca;
