@@ -93,12 +93,12 @@ const EXPORTERS: &[ExporterType] = &[
         build: |node, context| delivered(node, context, exporters::file::FileSettings::build),
     },
     ExporterType {
-        ty: ComponentType::new::<Delivered<exporters::parca::ParcaSettings>>(
+        ty: ComponentType::new::<Delivered<exporters::parca::Settings>>(
             Kind::Exporter,
             "parca",
             "sends to Parca by WriteRaw over gRPC",
         ),
-        build: |node, context| delivered(node, context, exporters::parca::ParcaSettings::build),
+        build: |node, context| delivered(node, context, exporters::parca::Settings::build),
     },
 ];
 
@@ -169,6 +169,14 @@ pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
     }
 }
 
+/// Builds one exporter without a configuration around it.
+pub fn exporter(name: &str, node: &Node, shared: &Shared) -> Result<Arc<dyn Exporter>, Report> {
+    let unknown = || Report::about(name, [Problem::new("", "no such exporter")]);
+    let ty = EXPORTERS.iter().find(|c| c.ty.name == name).ok_or_else(unknown)?;
+    let id = name.parse().map_err(|_| unknown())?;
+    Ok((ty.build)(node, &shared.context(&id))?.0)
+}
+
 fn processor(
     id: &Id,
     nodes: &BTreeMap<Id, Node>,
@@ -193,14 +201,14 @@ fn built<S: ComponentSettings, C>(
 }
 
 /// Reads an exporter's settings and builds it with its delivery.
-fn delivered<S: ComponentSettings>(
+fn delivered<S: ComponentSettings, E: Exporter>(
     node: &Node,
     context: &Context,
-    build: impl FnOnce(S, &Context) -> Result<Box<dyn Exporter>, Vec<Problem>>,
+    build: impl FnOnce(S, &Context) -> Result<E, Vec<Problem>>,
 ) -> Result<BuiltExporter, Report> {
     let Delivered { own, delivery } = node.typed::<Delivered<S>>()?;
     let exporter = build(own, context).map_err(|problems| node.locate(problems))?;
-    Ok((exporter.into(), delivery))
+    Ok((Arc::new(exporter), delivery))
 }
 
 // === impl Delivered ===

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     let mut sources = Sources::text("quickstart.yaml", CONFIG);
     sources.set = overrides(&arguments, admin);
     let greeting = greeting(&arguments, admin);
-    run_sources(&sources, &arguments.logging, |_| {
+    run_sources(&sources, &arguments.logging, || {
         // To standard error, beside the log: standard output stays empty.
         let _ = complain(Exit::Done, greeting);
     })

@@ -9,14 +9,15 @@ use crate::{
     components::{self, Shared},
     pipeline::{Blueprint, Budget, Failure, ReceiverError, Running},
     runtime::Tasks,
-    settings::{self, Loaded, LogFormat, Report, Service, Sources},
+    settings::{self, Id, Loaded, LogFormat, Report, Service, Sources},
     telemetry::{
         Metrics, Status,
         admin::{self, AdminState},
         cgroup,
         health::{self, Health},
         logs,
-        metrics::{BuildInfo, ConfigMetrics, MemoryUse, Process},
+        metrics::{BuildInfo, ConfigMetrics, MemoryUse, ProcessMetrics},
+        status::{PipelineStatus, RunningConfig},
     },
 };
 use clap::Args;
@@ -66,16 +67,16 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     run_sources(
         &arguments.configuration.sources(),
         &arguments.logging,
-        |_| {},
+        || {},
     )
 }
 
-/// Runs a configuration until it is told to stop; `started` hears where the
-/// admin endpoint listens.
+/// Runs a configuration until it is told to stop; `started` is called
+/// once the admin endpoint is bound.
 pub(super) fn run_sources(
     sources: &Sources,
     logging: &Logging,
-    started: impl FnOnce(std::net::SocketAddr),
+    started: impl FnOnce(),
 ) -> Exit {
     let assembled = match assemble(sources) {
         Ok(assembled) => assembled,
@@ -96,7 +97,7 @@ pub(super) fn run_sources(
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, format!("no runtime: {error}")),
     };
-    started(bound.local_addr());
+    started();
     let exit = runtime.block_on(serve(assembled, bound));
     // What blocks a thread now must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -158,21 +159,24 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
         "heartbeat",
         heartbeat.keep_beating(health::BEAT, beating.clone()),
     );
-    let config = show_process(&shared, &loaded);
-    let address = bound.local_addr();
+    let memory = show_process(&shared, &loaded);
+    let address = bound.local_addr().map(|a| a.to_string());
     let admin = bound.start(AdminState {
         metrics: shared.metrics.clone(),
         status: shared.status.clone(),
         health: health.clone(),
-        config,
-        effective: loaded.effective.clone(),
+        memory,
     });
+    let admin = match admin {
+        Ok(admin) => admin,
+        Err(error) => return complain(Exit::Failed, format!("admin endpoint: {error}")),
+    };
     let running = blueprint.start(&shared.metrics, &shared.status);
     health.ready();
     info!(
         version = env!("CARGO_PKG_VERSION"),
         config = loaded.hash,
-        admin = %address,
+        admin = address.unwrap_or_default(),
         memory_limit = shared.memory.limit(),
         "profile-relay is running"
     );
@@ -184,15 +188,30 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
 }
 
 /// Registers what is true of the process as a whole.
-fn show_process(shared: &Shared, loaded: &Loaded) -> ConfigMetrics {
+fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
     let metrics = &shared.metrics;
     metrics.set::<BuildInfo>();
-    metrics.set::<Process>();
+    metrics.set::<ProcessMetrics>();
     let (used, limit) = (shared.memory.clone(), shared.memory.clone());
-    metrics.collect(MemoryUse::new(move || used.used(), move || limit.limit()));
-    let config: ConfigMetrics = metrics.set();
-    config.loaded(&loaded.hash, SystemTime::now());
-    config
+    let memory = MemoryUse::new(move || used.used(), move || limit.limit());
+    metrics.collect(memory.clone());
+    metrics
+        .set::<ConfigMetrics>()
+        .loaded(&loaded.hash, SystemTime::now());
+    shared.status.publish_config(RunningConfig {
+        hash: loaded.hash.clone(),
+        yaml: settings::to_yaml(&loaded.effective).into(),
+    });
+    let pipelines = loaded.settings.service.pipelines.iter();
+    let names = |ids: &[Id]| ids.iter().map(Id::to_string).collect();
+    let pipelines = pipelines.map(|(id, pipeline)| PipelineStatus {
+        pipeline: id.to_string(),
+        receivers: names(&pipeline.receivers),
+        processors: names(&pipeline.processors),
+        exporters: names(&pipeline.exporters),
+    });
+    shared.status.publish_pipelines(pipelines.collect());
+    memory
 }
 
 /// Waits for the end, and drains.
