@@ -186,8 +186,12 @@ impl DebugExporter {
             .and_then(|s| duration(s.duration_nanos))
             .map(display);
         let detail = summary.filter(|_| self.verbosity == Verbosity::Detailed);
-        let sample_labels = detail.map(|s| display(keys(&s.label_keys)));
-        let comments = detail.map(|s| display(Joined(&s.comments, |text, f| f.write_str(text))));
+        let sample_labels = detail
+            .filter(|s| !s.label_keys.is_empty())
+            .map(|s| display(keys(&s.label_keys)));
+        let comments = detail
+            .filter(|s| !s.comments.is_empty())
+            .map(|s| display(Joined(&s.comments, |text, f| f.write_str(text))));
         let top = detail.map(|_| display(flats(&inside.top)));
         info!(
             exporter = %self.id,

@@ -8,8 +8,8 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`name`] | names of files, and which names are the exporter's own |
-//! | [`folder`] | writing, counting and rotating |
+//! | `name` | names of files, and which names are the exporter's own |
+//! | `folder` | writing, counting and rotating |
 //!
 //! A file is delivered once its bytes are synced and it has its name. Files are
 //! written one at a time, each in a request of its own, so that trying again

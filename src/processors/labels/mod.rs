@@ -2,7 +2,7 @@
 //! Collector's attributes processor.
 //!
 //! A value is a text, another label's value, or the content of a file. A
-//! processor does no I/O, so files are read by a [`Watch`]: once before the
+//! processor does no I/O, so files are read by a `Watch`: once before the
 //! processor is built, then every five seconds on a thread of its own, which
 //! ends with the processor. Without files there is no thread.
 

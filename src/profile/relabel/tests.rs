@@ -372,7 +372,7 @@ proptest! {
 
     #[test]
     fn rules_that_only_decide_change_nothing(
-        rules in proptest::collection::vec(("[a-c]", "[a-c.*|]{0,4}", any::<bool>()), 0..4),
+        rules in proptest::collection::vec(("[a-c]", "([a-c.|]{0,2}[a-c.]\\*?)?", any::<bool>()), 0..4),
         labels in proptest::collection::btree_map("[a-c]", "[a-c]{0,3}", 0..4),
     ) {
         let configs: Vec<_> = rules.into_iter().map(|(source, regex, keep)| RelabelConfig {
@@ -381,7 +381,6 @@ proptest! {
             action: if keep { Action::Keep } else { Action::Drop },
             ..RelabelConfig::default()
         }).collect();
-        prop_assume!(Rules::compile(&configs).is_ok());
         let rules = Rules::compile(&configs).unwrap();
         let labels: Labels = labels.iter().collect();
         let mut edit = labels.edit();
