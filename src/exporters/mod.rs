@@ -1,1 +1,3 @@
-//! To be filled.
+//! Where profiles go.
+
+pub mod parca;
