@@ -2,6 +2,7 @@
 //! build needs protoc.
 //!
 //! After a change in `proto/`, run `REGENERATE=1 cargo test --test codegen`.
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
 
 use std::{fs, path::Path};
 
