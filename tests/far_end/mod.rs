@@ -15,6 +15,7 @@
 //! [`real`] starts a real Parca instead, where one is at hand.
 #![allow(dead_code)]
 
+pub mod damage;
 mod life;
 pub mod pprof;
 pub mod real;
