@@ -20,7 +20,7 @@ use profile_relay::{
     },
     pipeline::{Budget, Context, ExportError, Exporter, Part, Reason},
     profile::{
-        Batch, Body, Labels, Origin, Profile,
+        Batch, Body, Origin, Profile,
         pprof::{Frame, Pprof, ProfileWriter, synthetic::SyntheticProfile},
     },
     settings::{ByteSize, Duration},
@@ -154,10 +154,10 @@ fn prepare(subject: &Subject, case: &Case) -> Vec<Part> {
 
 /// A case as somebody without an exporter would send it.
 fn unchecked(case: &Case) -> WriteRawRequest {
-    let labels = case.labels.iter().chain([&("case", case.name)]);
+    let labels = case.labels.iter().copied().chain([("case", case.name)]);
     let labels = labels.map(|(name, value)| Label {
-        name: (*name).into(),
-        value: (*value).into(),
+        name: name.into(),
+        value: value.into(),
     });
     WriteRawRequest {
         series: vec![RawProfileSeries {

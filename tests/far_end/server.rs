@@ -189,6 +189,15 @@ async fn write_raw(request: &WriteRawRequest, mut seen: SeenRequest, wire: &Wire
         shared.record(|log| log.requests.push(seen));
         return wire.process.end().await;
     }
+    if fault == Fault::Crash {
+        seen.outcome = "crash".into();
+        shared.record(|log| log.requests.push(seen));
+        return wire.process.end().await;
+    }
+    let delay = match fault {
+        Fault::Slow(delay) => delay,
+        _ => Duration::ZERO,
+    };
     let (answer, store) = match fault {
         Fault::Usual | Fault::Slow(_) => (Answer::Grpc(Code::Ok, String::new()), true),
         Fault::StoreThenReset => (Answer::ResetConnection, true),
@@ -197,12 +206,7 @@ async fn write_raw(request: &WriteRawRequest, mut seen: SeenRequest, wire: &Wire
         Fault::Http(code) => (Answer::Http(code), false),
         Fault::Reset | Fault::ResetEarly => (Answer::ResetConnection, false),
         Fault::ResetStream(code) => (Answer::ResetStream(code.into()), false),
-        Fault::Hang => (Answer::Nothing, false),
-        Fault::Crash => {
-            seen.outcome = "crash".into();
-            shared.record(|log| log.requests.push(seen));
-            wire.process.end().await
-        }
+        Fault::Hang | Fault::Crash => (Answer::Nothing, false),
     };
     let answer = if store {
         store_or_refuse(request, answer, wire).await
@@ -211,9 +215,7 @@ async fn write_raw(request: &WriteRawRequest, mut seen: SeenRequest, wire: &Wire
     };
     seen.outcome = answer.name();
     shared.record(|log| log.requests.push(seen));
-    if let Fault::Slow(delay) = fault {
-        sleep(delay).await;
-    }
+    sleep(delay).await;
     answer
 }
 

@@ -87,8 +87,6 @@ pub struct QueryRangeResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MetricsSeries {
-    #[prost(message, optional, tag = "1")]
-    pub labelset: ::core::option::Option<::profile_relay::r_gen::profilestore::LabelSet>,
     #[prost(message, repeated, tag = "2")]
     pub samples: ::prost::alloc::vec::Vec<MetricsSample>,
 }
