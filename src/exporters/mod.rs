@@ -1,4 +1,5 @@
-//! What sends profiles away.
+//! Components that send profiles away. They know the pipeline's traits and
+//! never each other.
 
 pub mod debug;
 pub mod file;
