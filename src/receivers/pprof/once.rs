@@ -116,9 +116,8 @@ impl ScrapeOutcome {
         }
         let pprof = Pprof::new(self.body.clone());
         let inflated = settings.body_size_limit_uncompressed.get();
-        blocking(move || pprof.check(inflated).cloned())
+        blocking(move || pprof.check(inflated).cloned().map_err(ToString::to_string))
             .await
             .ok_or("stopped")?
-            .map_err(|error| error.to_string())
     }
 }

@@ -66,6 +66,7 @@ struct JobState {
 /// A scrape that ended.
 struct Ended {
     slot: SlotId,
+    job: usize,
     took: Duration,
     result: Result<u64, Failure>,
 }
@@ -74,6 +75,7 @@ struct Ended {
 struct TellEnd {
     tell: mpsc::UnboundedSender<Ended>,
     slot: SlotId,
+    job: usize,
     started: Instant,
     result: Option<Result<u64, Failure>>,
 }
@@ -180,19 +182,21 @@ impl Loop {
         let mut end = TellEnd {
             tell: self.tell_end.clone(),
             slot: start.id,
+            job: *job,
             started: Instant::now(),
             result: None,
         };
         self.tasks.spawn("scrape", async move {
             let fetch = shared.fetch(&tracked.job, &tracked.target, expected);
-            end.result = Some(match stop.run_until_cancelled(fetch).await {
+            let result = match stop.run_until_cancelled(fetch).await {
                 None => Err(Failure::Cancelled),
                 Some(Err(failure)) => Err(failure),
                 Some(Ok(batch)) => {
                     let size = batch.byte_len() - tracked.target.labels.byte_len() as u64;
                     out.offer(batch).await.map(|()| size).map_err(Failure::Refused)
                 }
-            });
+            };
+            end.set(result);
         });
     }
 
@@ -205,10 +209,14 @@ impl Loop {
         };
         let slow = ended.took > waits + SLOW;
         let overlapped = self.schedule.finished(ended.slot, slow, now);
-        if let Some((job, tracked)) = self.slots.get(&ended.slot) {
-            let job = &mut self.jobs[*job];
-            job.skipped(tracked, Outcome::SkippedOverlap, overlapped);
-            job.ended(tracked, ended.took, ended.result, now);
+        let job = &mut self.jobs[ended.job];
+        match self.slots.get(&ended.slot) {
+            Some((_, tracked)) => {
+                job.skipped(tracked, Outcome::SkippedOverlap, overlapped);
+                job.ended(tracked, ended.took, ended.result, now);
+            }
+            // The target is gone; its last scrape still counts.
+            None => job.meters.count(outcome(&ended.result), 1),
         }
     }
 
@@ -269,6 +277,12 @@ impl Loop {
     }
 }
 
+fn outcome(result: &Result<u64, Failure>) -> Outcome {
+    result
+        .as_ref()
+        .map_or_else(Failure::outcome, |_| Outcome::Ok)
+}
+
 fn over(target: &Target, limit: usize) -> Unscraped {
     Unscraped {
         source: target.source.clone(),
@@ -309,7 +323,7 @@ impl JobState {
         result: Result<u64, Failure>,
         now: Instant,
     ) {
-        let outcome = result.as_ref().map_or_else(Failure::outcome, |_| Outcome::Ok);
+        let outcome = outcome(&result);
         self.meters.count(outcome, 1);
         let job = &*self.job.plan.job;
         let url = &*tracked.target.url;
@@ -387,12 +401,19 @@ impl JobState {
 
 // === impl TellEnd ===
 
+impl TellEnd {
+    fn set(&mut self, result: Result<u64, Failure>) {
+        self.result = Some(result);
+    }
+}
+
 impl Drop for TellEnd {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or(Err(Failure::Cancelled));
         // Nobody listens once the receiver has ended.
         let _ = self.tell.send(Ended {
             slot: self.slot,
+            job: self.job,
             took: self.started.elapsed(),
             result,
         });

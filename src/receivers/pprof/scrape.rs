@@ -235,11 +235,11 @@ impl Shared {
             }
             let one = Pprof::new(pprof.bytes().clone());
             let looked = one.clone();
-            let checked = self.off_thread(move || looked.check(cap).cloned()).await?;
+            let checked = self.off_thread(move || looked.check(cap).cloned().map_err(ToString::to_string)).await?;
             match checked {
                 Ok(checked) => return Ok((one, checked)),
                 Err(_) if cap < limit => cap = limit.min(self.memory.limit()).max(cap + 1),
-                Err(error) => return Err(Failure::Invalid(error.to_string())),
+                Err(error) => return Err(Failure::Invalid(error)),
             }
         }
     }

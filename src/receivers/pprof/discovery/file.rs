@@ -10,7 +10,9 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -43,7 +45,8 @@ pub(super) struct FileSource {
 #[derive(Debug, Default)]
 struct Known {
     groups: Vec<Group>,
-    text: Vec<u8>,
+    /// Of the text the groups were read from.
+    hash: Option<u64>,
     error: Option<String>,
 }
 
@@ -118,21 +121,22 @@ impl FileSource {
         let read = read(&path);
         let known = self.files.entry(path.clone()).or_default();
         let parsed = read.and_then(|text| {
-            if known.error.is_none() && known.text == text {
+            let hash = Some(hash(&text));
+            if known.error.is_none() && known.hash == hash {
                 return Ok(None);
             }
             let groups = parse(&path, &text)?;
-            Ok(Some((groups, text)))
+            Ok(Some((groups, hash)))
         });
         match parsed {
             Ok(None) => false,
-            Ok(Some((groups, text))) => {
+            Ok(Some((groups, hash))) => {
                 if known.error.take().is_some() {
                     info!(job = %self.job.plan.job, file = %path.display(), "targets file is good again");
                 }
                 let changed = known.groups != groups;
                 known.groups = groups;
-                known.text = text;
+                known.hash = hash;
                 changed
             }
             Err(error) => {
@@ -236,6 +240,12 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         }
     }
     pattern[at.0..].iter().all(|byte| *byte == b'*')
+}
+
+fn hash(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {

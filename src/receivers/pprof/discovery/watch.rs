@@ -6,7 +6,10 @@
 
 use super::{Update, file::FileSource, send};
 use crate::runtime::blocking;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc},
@@ -34,8 +37,8 @@ pub(super) async fn run(
     let mut folders = Folders::new(changed.clone());
     let mut next: Vec<Instant> = vec![Instant::now(); sources.len()];
     let mut all = true;
+    folders.watch(&sources);
     loop {
-        folders.watch(&sources);
         let now = Instant::now();
         for (at, due) in next.iter_mut().enumerate() {
             if !all && *due > now {
@@ -54,7 +57,9 @@ pub(super) async fn run(
             () = sleep_until(*soonest) => false,
             () = changed.notified() => true,
         };
-        if all && stop.run_until_cancelled(sleep(SETTLE)).await.is_none() {
+        if !all {
+            folders.watch(&sources);
+        } else if stop.run_until_cancelled(sleep(SETTLE)).await.is_none() {
             return;
         }
     }
@@ -86,8 +91,8 @@ async fn tell(sources: &mut Vec<FileSource>, at: usize, updates: &mpsc::Sender<U
 impl Folders {
     fn new(changed: Arc<Notify>) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let read_only = event.is_ok_and(|event| event.kind.is_access());
-            if !read_only {
+            // Our own reading is no change.
+            if !event.is_ok_and(|event| is_read(event.kind)) {
                 changed.notify_one();
             }
         });
@@ -114,6 +119,11 @@ impl Folders {
             }
         }
     }
+}
+
+fn is_read(kind: EventKind) -> bool {
+    let written = AccessKind::Close(AccessMode::Write);
+    matches!(kind, EventKind::Access(access) if access != written)
 }
 
 fn cannot_watch(error: &notify::Error) {
