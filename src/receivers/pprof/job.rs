@@ -103,7 +103,8 @@ impl Settings {
             .iter()
             .position(|other| other.job_name == config.job_name && !config.job_name.is_empty());
         if let Some(first) = first {
-            let message = format!("scrape_configs[{first}] has this job_name too; names are unique");
+            let message =
+                format!("scrape_configs[{first}] has this job_name too; names are unique");
             problems.push(Problem::new("job_name", message));
         }
         problems
@@ -130,7 +131,10 @@ impl ScrapeConfig {
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.job_name.is_empty() {
-            problems.push(Problem::new("job_name", "job_name is missing: name the job"));
+            problems.push(Problem::new(
+                "job_name",
+                "job_name is missing: name the job",
+            ));
         }
         if self.scrape_interval.get() < MIN_INTERVAL {
             let message = "scrape_interval must be at least 100ms; leave it out for 10s";
@@ -189,7 +193,10 @@ impl ScrapeConfig {
     fn rules(&self) -> Result<Rules, Vec<Problem>> {
         Rules::compile(&self.relabel_configs).map_err(|errors| {
             let problem = |error: &crate::profile::relabel::RuleError| {
-                Problem::new(format!("relabel_configs{}", error.path()), error.to_string())
+                Problem::new(
+                    format!("relabel_configs{}", error.path()),
+                    error.to_string(),
+                )
             };
             errors.iter().map(problem).collect()
         })

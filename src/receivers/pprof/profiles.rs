@@ -35,9 +35,24 @@ const KNOWN: &[Known] = &[
     known("fgprof", "/debug/fgprof", false, true),
     // github.com/grafana/pyroscope-go/godeltaprof: each answer holds what
     // happened since the last request, so `seconds` is not asked for.
-    known("godeltaprof_memory", "/debug/pprof/delta_heap", false, false),
-    known("godeltaprof_mutex", "/debug/pprof/delta_mutex", false, false),
-    known("godeltaprof_block", "/debug/pprof/delta_block", false, false),
+    known(
+        "godeltaprof_memory",
+        "/debug/pprof/delta_heap",
+        false,
+        false,
+    ),
+    known(
+        "godeltaprof_mutex",
+        "/debug/pprof/delta_mutex",
+        false,
+        false,
+    ),
+    known(
+        "godeltaprof_block",
+        "/debug/pprof/delta_block",
+        false,
+        false,
+    ),
 ];
 
 const fn known(name: &'static str, path: &'static str, enabled: bool, delta: bool) -> Known {
@@ -281,12 +296,14 @@ mod tests {
 
     #[test]
     fn known_names_are_prefilled_and_off_and_others_must_be_enabled() {
-        let specs = specs(&job(serde_json::json!({"profiling_config": {"pprof_config": {
+        let specs = specs(&job(
+            serde_json::json!({"profiling_config": {"pprof_config": {
             "fgprof": {"enabled": true},
             "godeltaprof_memory": {"enabled": true},
             "godeltaprof_block": {},
             "heap": {"path": "/debug/pprof/heap?gc=1"},
-            "threads": {"enabled": true, "path": "debug/threads"}}}})));
+            "threads": {"enabled": true, "path": "debug/threads"}}}}),
+        ));
         let fgprof = find(&specs, "fgprof");
         assert_eq!((&*fgprof.path, fgprof.seconds), ("/debug/fgprof", Some(10)));
         let delta = find(&specs, "godeltaprof_memory");
@@ -318,8 +335,10 @@ mod tests {
         let cpu = find(&specs_by_params, "process_cpu");
         assert_eq!(cpu.seconds, None);
         assert_eq!(cpu.wait(&by_params.params), Some(5));
-        let by_path = specs(&job(serde_json::json!({"profiling_config": {"pprof_config": {
-            "process_cpu": {"path": "/debug/pprof/profile?seconds=7"}}}})));
+        let by_path = specs(&job(
+            serde_json::json!({"profiling_config": {"pprof_config": {
+            "process_cpu": {"path": "/debug/pprof/profile?seconds=7"}}}}),
+        ));
         let cpu = find(&by_path, "process_cpu");
         assert_eq!((cpu.seconds, cpu.wait(&BTreeMap::new())), (None, Some(7)));
     }

@@ -193,7 +193,10 @@ impl Loop {
                 Some(Err(failure)) => Err(failure),
                 Some(Ok(batch)) => {
                     let size = batch.byte_len() - tracked.target.labels.byte_len() as u64;
-                    out.offer(batch).await.map(|()| size).map_err(Failure::Refused)
+                    out.offer(batch)
+                        .await
+                        .map(|()| size)
+                        .map_err(Failure::Refused)
                 }
             };
             end.set(result);
@@ -265,7 +268,12 @@ impl Loop {
             self.slots.remove(&slot);
         }
         job.current = kept;
-        job.bad = over_limit + job.sources.iter().map(|built| built.bad.len()).sum::<usize>();
+        job.bad = over_limit
+            + job
+                .sources
+                .iter()
+                .map(|built| built.bad.len())
+                .sum::<usize>();
         job.dropped = job.sources.iter().map(|built| built.dropped_total).sum();
         for built in &job.sources {
             let room = MAX_BAD.saturating_sub(shown.bad.len());
@@ -357,7 +365,12 @@ impl JobState {
                     warn!(job, url, outcome, repeats, error, "scrape failed");
                 }
                 if let Some(others) = self.reporter.summary(now) {
-                    warn!(job, failures = others, example = error, "more scrapes failed");
+                    warn!(
+                        job,
+                        failures = others,
+                        example = error,
+                        "more scrapes failed"
+                    );
                 }
                 observed.last_error = Some(error.into());
             }
@@ -378,13 +391,26 @@ impl JobState {
             .set_targets(|health| counts.get(&health).copied().unwrap_or(0));
         if duplicates != self.duplicates {
             self.duplicates = duplicates;
-            info!(job, duplicates, "targets with the same labels and URL are scraped once");
+            info!(
+                job,
+                duplicates, "targets with the same labels and URL are scraped once"
+            );
         }
         if over_limit > 0 {
             let limit = self.job.target_limit;
-            warn!(job, limit, not_scraped = over_limit, "more targets than target_limit");
+            warn!(
+                job,
+                limit,
+                not_scraped = over_limit,
+                "more targets than target_limit"
+            );
         }
-        for bad in shown.bad.iter().filter(|bad| bad.error.is_some()).take(BAD_LOGGED) {
+        for bad in shown
+            .bad
+            .iter()
+            .filter(|bad| bad.error.is_some())
+            .take(BAD_LOGGED)
+        {
             let address = bad.source.get("__address__").unwrap_or_default();
             let error = bad.error.as_deref().unwrap_or_default();
             warn!(job, address, error, "bad target");

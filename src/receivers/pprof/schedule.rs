@@ -126,7 +126,8 @@ impl Slot {
     }
 
     fn time_of(&self, tick: u64) -> u64 {
-        tick.saturating_mul(self.interval).saturating_add(self.phase)
+        tick.saturating_mul(self.interval)
+            .saturating_add(self.phase)
     }
 }
 
@@ -239,11 +240,6 @@ impl Schedule {
         slot.tick += passed;
         self.lanes[slot.lane as usize].ready.push_back(id);
         passed - 1
-    }
-
-    /// The scrapes that run.
-    pub(crate) fn running(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.running).sum()
     }
 
     fn fill(&mut self, lane: Lane, now: u64, started: &mut Vec<Start>) {

@@ -6,7 +6,7 @@
 //!   threads, as many at a time as there are cores.
 //! - Any failure says what came back and what to do, and names no secret.
 
-use super::{explain, job::Job, job::BodyLimits, metrics::Outcome, target::Target};
+use super::{explain, job::BodyLimits, job::Job, metrics::Outcome, target::Target};
 use crate::{
     net::http::{HttpClient, HttpError},
     pipeline::{Budget, Permit, Refusal},
@@ -149,7 +149,9 @@ impl Shared {
         if response.status() != StatusCode::OK {
             let (status, headers) = (response.status(), response.headers().clone());
             let quote = quote(response, deadline).await;
-            return Err(Failure::Status(explain::status(status, &headers, &uri, &quote)));
+            return Err(Failure::Status(explain::status(
+                status, &headers, &uri, &quote,
+            )));
         }
         let permit = match permit {
             Some(permit) => permit,
@@ -159,7 +161,12 @@ impl Shared {
         body.read(response, deadline, timeout).await?;
         let (bytes, mut permit) = body.finish();
         let pprof = self
-            .look(Pprof::new(bytes), &mut permit, job.body, &job.plan.specs[target.spec].keep)
+            .look(
+                Pprof::new(bytes),
+                &mut permit,
+                job.body,
+                &job.plan.specs[target.spec].keep,
+            )
             .await?;
         Ok(self.batch(target, pprof, permit))
     }
@@ -199,7 +206,9 @@ impl Shared {
         let reduced = self
             .off_thread(move || {
                 let reduced = pprof
-                    .read(limits.inflated, |inflated| keep_sample_types(inflated, &keep))
+                    .read(limits.inflated, |inflated| {
+                        keep_sample_types(inflated, &keep)
+                    })
                     .map_err(|error| error.to_string())?
                     .map_err(|error| error.to_string())?;
                 Ok(reduced.map_or(pprof, Pprof::new))
@@ -235,7 +244,9 @@ impl Shared {
             }
             let one = Pprof::new(pprof.bytes().clone());
             let looked = one.clone();
-            let checked = self.off_thread(move || looked.check(cap).cloned().map_err(ToString::to_string)).await?;
+            let checked = self
+                .off_thread(move || looked.check(cap).cloned().map_err(ToString::to_string))
+                .await?;
             match checked {
                 Ok(checked) => return Ok((one, checked)),
                 Err(_) if cap < limit => cap = limit.min(self.memory.limit()).max(cap + 1),
@@ -279,7 +290,9 @@ pub(crate) async fn ask(
         after: timeout,
         stage: "waiting for the answer to begin",
     };
-    Ok(timeout_at(deadline, client.get(uri)).await.map_err(late)??)
+    Ok(timeout_at(deadline, client.get(uri))
+        .await
+        .map_err(late)??)
 }
 
 /// The beginning of a body that is no profile, in one line.

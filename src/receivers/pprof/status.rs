@@ -1,6 +1,10 @@
 //! What is known of each target, and the view of it for the admin endpoint.
 
-use super::{job::Job, report::Told, target::{Target, Unscraped}};
+use super::{
+    job::Job,
+    report::Told,
+    target::{Target, Unscraped},
+};
 use crate::{
     profile::{Label, Labels},
     telemetry::status::{Health, TargetStatus, TargetsView},

@@ -179,7 +179,8 @@ impl Plan {
         let path = labels
             .get("__profile_path__")
             .ok_or("there is no __profile_path__ after relabelling")?;
-        let url: Arc<str> = format!("{scheme}://{address}{}", self.path_and_query(path, &labels)).into();
+        let url: Arc<str> =
+            format!("{scheme}://{address}{}", self.path_and_query(path, &labels)).into();
         if url.parse::<http::Uri>().is_err() {
             return Err(format!("{url} is no URL"));
         }
@@ -292,9 +293,7 @@ fn with_port(address: &str, scheme: &str) -> Result<String, String> {
     }
     let wrong = || format!("address {address:?} is not host:port");
     let authority: http::uri::Authority = address.parse().map_err(|_| wrong())?;
-    let tail = address
-        .strip_prefix(authority.host())
-        .unwrap_or_default();
+    let tail = address.strip_prefix(authority.host()).unwrap_or_default();
     match tail.strip_prefix(':') {
         _ if authority.host().is_empty() => Err(wrong()),
         None => Ok(format!("{address}:{port}")),

@@ -258,7 +258,9 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 /// The groups of a file, with the label that says where they came from.
 fn parse(path: &Path, text: &[u8]) -> Result<Vec<Group>, FileError> {
     let text = std::str::from_utf8(text).map_err(|_| FileError::NotText)?;
-    let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    let is_json = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("json"));
     let value = if is_json {
         serde_json::from_str(text).map_err(FileError::Json)?
     } else {
@@ -288,7 +290,9 @@ fn from_yaml(yaml: &Yaml) -> Result<Value, FileError> {
         Yaml::Value(Scalar::Integer(value)) => Value::from(*value),
         Yaml::Value(Scalar::FloatingPoint(value)) => Value::from(value.into_inner()),
         Yaml::Value(Scalar::String(value)) => Value::from(&**value),
-        Yaml::Sequence(items) => Value::Array(items.iter().map(from_yaml).collect::<Result<_, _>>()?),
+        Yaml::Sequence(items) => {
+            Value::Array(items.iter().map(from_yaml).collect::<Result<_, _>>()?)
+        }
         Yaml::Mapping(pairs) => {
             let mut map = serde_json::Map::new();
             for (key, value) in pairs {
@@ -305,13 +309,20 @@ fn from_yaml(yaml: &Yaml) -> Result<Value, FileError> {
 }
 
 fn group(value: &Value, path: &str) -> Result<Group, FileError> {
-    let map = value.as_object().ok_or_else(|| shape("an entry is no map"))?;
-    if let Some(key) = map.keys().find(|key| !matches!(&***key, "targets" | "labels")) {
+    let map = value
+        .as_object()
+        .ok_or_else(|| shape("an entry is no map"))?;
+    if let Some(key) = map
+        .keys()
+        .find(|key| !matches!(&***key, "targets" | "labels"))
+    {
         return Err(shape(&format!("an entry has the unknown key {key:?}")));
     }
     let mut addresses = Vec::new();
     for target in list(map.get("targets"))? {
-        let address = target.as_str().ok_or_else(|| shape("a target is no text"))?;
+        let address = target
+            .as_str()
+            .ok_or_else(|| shape("a target is no text"))?;
         addresses.push(address.into());
     }
     let mut labels = Labels::default().edit();

@@ -8,7 +8,11 @@ pub(super) mod file;
 mod watch;
 
 use self::file::FileSource;
-use super::{job::Job, metrics::ScrapeMetrics, target::{Built, Group}};
+use super::{
+    job::Job,
+    metrics::ScrapeMetrics,
+    target::{Built, Group},
+};
 use crate::runtime::{Tasks, blocking};
 use std::sync::Arc;
 use tokio::sync::mpsc;

@@ -152,7 +152,7 @@ fn a_full_lane_serves_in_order_and_counts_the_ticks_lost_in_it() {
             skipped: 2
         }]
     );
-    assert_eq!(schedule.running(), 1);
+    assert_eq!(running(&schedule), 1);
 }
 
 #[test]
@@ -164,9 +164,13 @@ fn a_removed_target_gives_its_place_back_and_never_returns() {
     assert_eq!(ids(&schedule.start_due(now)), [gone]);
     schedule.remove(gone);
     schedule.remove(never);
-    assert_eq!(schedule.running(), 1);
+    assert_eq!(running(&schedule), 1);
     schedule.finished(gone, false, now + 30 * SECOND);
     assert_eq!(ids(&schedule.start_due(now + 30 * SECOND)), [waits]);
     schedule.finished(waits, false, now + 30 * SECOND);
     assert_eq!(schedule.slots.len(), 1);
+}
+
+fn running(schedule: &Schedule) -> usize {
+    schedule.lanes.iter().map(|lane| lane.running).sum()
 }

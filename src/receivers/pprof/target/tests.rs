@@ -89,18 +89,21 @@ fn a_path_may_carry_a_query() {
 #[test]
 fn relabelling_sees_and_changes_everything() {
     let json = serde_json::json!({
-        "params": {"foo": ["bar"]},
-        "relabel_configs": [
-            {"source_labels": ["__meta_port"], "target_label": "__address__", "replacement": "pod:$1"},
-            {"target_label": "__scheme__", "replacement": "https"},
-            {"source_labels": ["__name__"], "regex": "memory", "target_label": "__profile_path__",
-             "replacement": "/own/a b"},
-            {"target_label": "__param_foo", "replacement": "new"},
-            {"target_label": "__param_more", "replacement": "1"},
-            {"target_label": "__name__", "replacement": "heap"},
-            {"source_labels": ["__address__"], "target_label": "instance", "replacement": "me"},
-        ]});
-    let groups = [group(&["a"], &[("__meta_port", "8443"), ("team", "x"), ("job", "own")])];
+    "params": {"foo": ["bar"]},
+    "relabel_configs": [
+        {"source_labels": ["__meta_port"], "target_label": "__address__", "replacement": "pod:$1"},
+        {"target_label": "__scheme__", "replacement": "https"},
+        {"source_labels": ["__name__"], "regex": "memory", "target_label": "__profile_path__",
+         "replacement": "/own/a b"},
+        {"target_label": "__param_foo", "replacement": "new"},
+        {"target_label": "__param_more", "replacement": "1"},
+        {"target_label": "__name__", "replacement": "heap"},
+        {"source_labels": ["__address__"], "target_label": "instance", "replacement": "me"},
+    ]});
+    let groups = [group(
+        &["a"],
+        &[("__meta_port", "8443"), ("team", "x"), ("job", "own")],
+    )];
     let built = memory(json).build(&groups, 0);
     assert_eq!(urls(&built), ["https://pod:8443/own/a%20b?foo=new&more=1"]);
     assert_eq!(
@@ -135,8 +138,8 @@ fn relabelling_may_set_seconds_but_not_beyond_the_timeout() {
 #[test]
 fn ports_follow_the_scheme_and_instance_follows_the_address() {
     let address = |scheme: &str, address: &str| {
-        let built = memory(serde_json::json!({"scheme": scheme}))
-            .build(&[group(&[address], &[])], 0);
+        let built =
+            memory(serde_json::json!({"scheme": scheme})).build(&[group(&[address], &[])], 0);
         match built.targets.first() {
             Some(target) => target.labels.get("instance").unwrap().to_owned(),
             None => format!("bad: {}", error(&built)),
@@ -148,7 +151,16 @@ fn ports_follow_the_scheme_and_instance_follows_the_address() {
     assert_eq!(address("http", "[::1]:6060"), "[::1]:6060");
     assert_eq!(address("http", "[::1]"), "[::1]:80");
     assert_eq!(address("http", "::1"), "[::1]:80");
-    for wrong in ["a:b", "a:70000", "a:", ":80", "a b", "http://a:1", "u:p@a:1", "a:1:2"] {
+    for wrong in [
+        "a:b",
+        "a:70000",
+        "a:",
+        ":80",
+        "a b",
+        "http://a:1",
+        "u:p@a:1",
+        "a:1:2",
+    ] {
         assert!(address("http", wrong).starts_with("bad: "), "{wrong}");
     }
     assert!(!address("http", "u:secret@a:1").contains("secret"));
@@ -156,8 +168,8 @@ fn ports_follow_the_scheme_and_instance_follows_the_address() {
 
 #[test]
 fn one_wrong_target_never_skips_its_group() {
-    let built = memory(serde_json::json!({}))
-        .build(&[group(&["good:1", "ba/d:1", "", "fine:1"], &[])], 0);
+    let built =
+        memory(serde_json::json!({})).build(&[group(&["good:1", "ba/d:1", "", "fine:1"], &[])], 0);
     assert_eq!(
         urls(&built),
         [
@@ -185,7 +197,11 @@ fn a_target_above_a_label_limit_is_bad_and_alone_so() {
     ];
     let built = memory(serde_json::json!({})).build(&groups, 0);
     assert_eq!(built.targets.len(), 1);
-    let errors: Vec<_> = built.bad.iter().map(|bad| bad.error.clone().unwrap()).collect();
+    let errors: Vec<_> = built
+        .bad
+        .iter()
+        .map(|bad| bad.error.clone().unwrap())
+        .collect();
     assert!(errors[0].contains("more than the label_limit of 64"));
     assert!(errors[1].contains("label_value_length_limit"));
     assert!(errors[2].contains("label_name_length_limit"));
@@ -200,10 +216,16 @@ fn identity_is_labels_and_url() {
         memory(json).build(&[group(&["a:1"], labels)], 0).targets[0].hash
     };
     let plain = hash(serde_json::json!({}), &[]);
-    assert_eq!(plain, hash(serde_json::json!({"scrape_interval": "5s"}), &[]));
+    assert_eq!(
+        plain,
+        hash(serde_json::json!({"scrape_interval": "5s"}), &[])
+    );
     assert_eq!(plain, hash(serde_json::json!({}), &[("__meta_x", "y")]));
     assert_ne!(plain, hash(serde_json::json!({}), &[("x", "y")]));
-    assert_ne!(plain, hash(serde_json::json!({"params": {"x": ["y"]}}), &[]));
+    assert_ne!(
+        plain,
+        hash(serde_json::json!({"params": {"x": ["y"]}}), &[])
+    );
     // Known value: a change of the hash would move every target's phase.
-    assert_eq!(plain, 0);
+    assert_eq!(plain, 14_322_850_081_248_515_359);
 }
