@@ -14,12 +14,15 @@
 
 mod body;
 mod check;
+mod decode;
 mod inflate;
 mod repair;
 mod rules;
 mod split;
+mod subset;
 mod summary;
 pub mod synthetic;
+mod wire;
 mod write;
 
 pub use self::{
@@ -30,5 +33,6 @@ pub use self::{
     rules::{Action, Rule, RuleSet},
     split::{KeepError, LabelSplit, keep_sample_types, split_by_labels, split_by_samples},
     summary::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
+    wire::Damage,
     write::{Frame, ProfileWriter, with_comments},
 };
