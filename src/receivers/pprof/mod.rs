@@ -27,6 +27,8 @@ mod scrape;
 mod settings;
 mod status;
 mod target;
+#[cfg(test)]
+mod testing;
 
 pub use self::{
     once::{OnceSettings, ScrapeOutcome, scrape_once},

@@ -12,7 +12,7 @@ use crate::{
     pipeline::{Budget, Permit, Refusal},
     profile::{
         Batch, Body, Origin, Profile, Transport,
-        pprof::{Checked, Pprof, keep_sample_types},
+        pprof::{Checked, Pprof, Unreadable, keep_sample_types},
     },
     runtime::blocking,
 };
@@ -90,8 +90,6 @@ const MEMORY_POLL: Duration = Duration::from_millis(100);
 const SMALL: usize = 64 * 1024;
 /// The same, inflated.
 const SMALL_INFLATED: u64 = 256 * 1024;
-/// A decoded profile takes about this many times its inflated bytes.
-const DECODED: u64 = 6;
 /// Of an answer that is no profile, this much is quoted at most, in bytes.
 const QUOTED: usize = 300;
 
@@ -199,7 +197,7 @@ impl Shared {
             permit.shrink_to(held);
             return Ok(pprof);
         }
-        if !permit.grow(checked.inflated.saturating_mul(DECODED)) {
+        if !permit.grow(checked.decoded) {
             return Err(Failure::Memory);
         }
         let keep = keep.to_vec();
@@ -230,29 +228,31 @@ impl Shared {
         limit: u64,
     ) -> Result<(Pprof, Checked), Failure> {
         let claimed = claimed_size(pprof.bytes());
-        let mut cap = limit.min(SMALL_INFLATED);
         if pprof.bytes().len() <= SMALL && claimed <= SMALL_INFLATED {
-            let first = Pprof::new(pprof.bytes().clone());
-            if let Ok(checked) = first.check(cap).cloned() {
-                return Ok((first, checked));
+            let cap = limit.min(SMALL_INFLATED);
+            match pprof.check(cap).cloned() {
+                Ok(checked) => return Ok((pprof, checked)),
+                Err(Unreadable::TooLarge { .. }) if cap < limit => {}
+                Err(error) => return Err(unreadable(&error)),
             }
         }
-        cap = limit.min(claimed.max(cap));
-        loop {
-            if !permit.grow(cap) {
+        let mut charged = 0;
+        for cap in [limit.min(claimed.max(SMALL_INFLATED)), limit] {
+            if !permit.grow(cap - charged) {
                 return Err(Failure::Memory);
             }
-            let one = Pprof::new(pprof.bytes().clone());
-            let looked = one.clone();
-            let checked = self
-                .off_thread(move || looked.check(cap).cloned().map_err(ToString::to_string))
-                .await?;
-            match checked {
-                Ok(checked) => return Ok((one, checked)),
-                Err(_) if cap < limit => cap = limit.min(self.memory.limit()).max(cap + 1),
-                Err(error) => return Err(Failure::Invalid(error)),
+            charged = cap;
+            // Anew, because a body remembers what the first look told.
+            let pprof = Pprof::new(pprof.bytes().clone());
+            let looked = pprof.clone();
+            let check = move || looked.check(cap).cloned().map_err(Clone::clone);
+            match self.off_thread(check).await?.as_ref() {
+                Ok(checked) => return Ok((pprof, checked.clone())),
+                Err(Unreadable::TooLarge { .. }) if cap < limit => {}
+                Err(error) => return Err(unreadable(&error)),
             }
         }
+        Err(Failure::Cancelled)
     }
 
     async fn off_thread<T: Send + 'static>(
@@ -276,6 +276,16 @@ impl Shared {
             received: SystemTime::now(),
         };
         Batch::new(origin, vec![profile]).charged(Arc::new(permit))
+    }
+}
+
+fn unreadable(error: &Unreadable) -> Failure {
+    match error {
+        Unreadable::TooLarge { max } => Failure::TooLarge(format!(
+            "the body inflates to more than body_size_limit_uncompressed, {max} bytes: raise the \
+             limit of the job if this is no bomb"
+        )),
+        other => Failure::Invalid(other.to_string()),
     }
 }
 
