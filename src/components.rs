@@ -45,7 +45,7 @@ const RECEIVERS: &[ReceiverType] = &[ReceiverType {
         "pprof",
         "scrapes pprof endpoints, by Parca's scrape_configs",
     ),
-    build: |node, context| built(node, context, receivers::pprof::Settings::build),
+    build: |node, context| Ok(Box::new(built(node, context, receivers::pprof::Settings::build)?)),
 }];
 
 const PROCESSORS: &[ProcessorType] = &[
@@ -98,7 +98,11 @@ const EXPORTERS: &[ExporterType] = &[
             "parca",
             "sends to Parca by WriteRaw over gRPC",
         ),
-        build: |node, context| delivered(node, context, exporters::parca::Settings::build),
+        build: |node, context| {
+            delivered(node, context, |settings: exporters::parca::Settings, context| {
+                Ok(Box::new(settings.build(context)?))
+            })
+        },
     },
 ];
 
@@ -201,14 +205,14 @@ fn built<S: ComponentSettings, C>(
 }
 
 /// Reads an exporter's settings and builds it with its delivery.
-fn delivered<S: ComponentSettings, E: Exporter>(
+fn delivered<S: ComponentSettings>(
     node: &Node,
     context: &Context,
-    build: impl FnOnce(S, &Context) -> Result<E, Vec<Problem>>,
+    build: impl FnOnce(S, &Context) -> Result<Box<dyn Exporter>, Vec<Problem>>,
 ) -> Result<BuiltExporter, Report> {
     let Delivered { own, delivery } = node.typed::<Delivered<S>>()?;
     let exporter = build(own, context).map_err(|problems| node.locate(problems))?;
-    Ok((Arc::new(exporter), delivery))
+    Ok((exporter.into(), delivery))
 }
 
 // === impl Delivered ===

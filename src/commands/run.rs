@@ -191,7 +191,7 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
 fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
     let metrics = &shared.metrics;
     metrics.set::<BuildInfo>();
-    metrics.set::<ProcessMetrics>();
+    metrics.collect(ProcessMetrics::default());
     let (used, limit) = (shared.memory.clone(), shared.memory.clone());
     let memory = MemoryUse::new(move || used.used(), move || limit.limit());
     metrics.collect(memory.clone());

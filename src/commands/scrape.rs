@@ -11,7 +11,7 @@ use crate::{
     components::{self, Shared},
     pipeline::{Budget, ExportError, Exporter},
     profile::{Batch, Body, Labels, Origin, Profile, pprof::Pprof},
-    receivers::pprof::once::{OnceSettings, ScrapeOutcome, scrape_once},
+    receivers::pprof::{OnceSettings, ScrapeOutcome, scrape_once},
     settings::{Duration, FilePath, Node, Report},
     telemetry::{Metrics, Status},
 };

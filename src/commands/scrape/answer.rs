@@ -2,7 +2,7 @@
 
 use crate::{
     profile::pprof::{self, Action, Pprof, Summary},
-    receivers::pprof::once::ScrapeOutcome,
+    receivers::pprof::ScrapeOutcome,
 };
 use serde::Serialize;
 use std::{

@@ -133,7 +133,7 @@ pub(super) async fn config(State(state): State<AdminState>, headers: HeaderMap) 
         .get(header::ACCEPT)
         .is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     if wants_json {
-        reply::json::<RunningConfig>(&config)
+        reply::json(&config)
     } else {
         reply::with_type("application/yaml", config.yaml.to_string())
     }
