@@ -45,7 +45,11 @@ const RECEIVERS: &[ReceiverType] = &[ReceiverType {
         "pprof",
         "scrapes pprof endpoints, by Parca's scrape_configs",
     ),
-    build: |node, context| Ok(Box::new(built(node, context, receivers::pprof::Settings::build)?)),
+    build: |node, context| Ok(Box::new(built(
+            node,
+            context,
+            receivers::pprof::Settings::build,
+        )?)),
 }];
 
 const PROCESSORS: &[ProcessorType] = &[

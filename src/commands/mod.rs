@@ -120,7 +120,11 @@ fn complain(exit: Exit, message: impl std::fmt::Display) -> Exit {
 
 /// Says everything that is wrong with a configuration.
 fn reject(report: &Report) -> Exit {
-    let _ = writeln!(io::stderr(), "{report}");
+    let _ = if logs::colour_wanted() {
+        write!(io::stderr(), "{}", report.coloured())
+    } else {
+        write!(io::stderr(), "{report}")
+    };
     Exit::BadConfiguration
 }
 

@@ -8,7 +8,11 @@ use crate::{
 
 pub(super) fn run(sources: &Sources) -> Exit {
     match settings::load(sources, &components::catalogue()) {
-        Ok(loaded) => print(&settings::to_yaml(&loaded.effective)),
+        Ok(loaded) => print(&format!(
+            "# hash {}\n{}",
+            loaded.hash,
+            settings::to_yaml(&loaded.effective)
+        )),
         Err(report) => reject(&report),
     }
 }
