@@ -96,7 +96,7 @@ impl Settings {
             jobs,
             places: Places {
                 quick: self.max_concurrent_scrapes,
-                delta: self.max_concurrent_delta_scrapes,
+                waiting: self.max_concurrent_waiting_scrapes,
             },
         }
     }

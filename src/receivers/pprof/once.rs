@@ -121,3 +121,6 @@ impl ScrapeOutcome {
             .ok_or("stopped")?
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use super::{
     job::Job,
     metrics::{JobMeters, Outcome, ScrapeMetrics},
     report::Reporter,
-    schedule::{Lane, Places, Schedule, SlotId, Start, WallClock},
+    schedule::{Places, Schedule, SlotId, Start, WallClock},
     scrape::{Failure, Shared},
     status::{Board, Shown, Tracked},
     target::{Built, Target, Unscraped},
@@ -61,6 +61,7 @@ struct JobState {
     bad: usize,
     dropped: usize,
     duplicates: usize,
+    bad_logged: usize,
 }
 
 /// A scrape that ended.
@@ -80,8 +81,6 @@ struct TellEnd {
     result: Option<Result<u64, Failure>>,
 }
 
-/// A target whose scrape took longer goes to the slow lane.
-const SLOW: Duration = Duration::from_secs(1);
 /// Bad targets listed for the status page, by job.
 const MAX_BAD: usize = 1_000;
 /// Bad targets logged at a change of targets, by job.
@@ -145,6 +144,8 @@ impl Loop {
                 }
             };
             tokio::select! {
+                // Once stopped, nothing is started any more.
+                biased;
                 () = self.stop.cancelled() => break,
                 update = self.updates.recv(), if discovering => match update {
                     Some(update) => self.update(update),
@@ -172,7 +173,7 @@ impl Loop {
     /// Starts one scrape as a task of its own.
     fn start(&mut self, start: Start) {
         let Some((job, tracked)) = self.slots.get(&start.id) else {
-            self.schedule.finished(start.id, false, Instant::now());
+            self.schedule.finished(start.id, Instant::now());
             return;
         };
         self.jobs[*job].skipped(tracked, Outcome::SkippedConcurrency, start.skipped);
@@ -206,12 +207,7 @@ impl Loop {
     /// Notes what came of a scrape and makes the target due again.
     fn end(&mut self, ended: Ended) {
         let now = Instant::now();
-        let waits = match self.slots.get(&ended.slot) {
-            Some((_, tracked)) => tracked.target.wait.unwrap_or_default(),
-            None => Duration::ZERO,
-        };
-        let slow = ended.took > waits + SLOW;
-        let overlapped = self.schedule.finished(ended.slot, slow, now);
+        let overlapped = self.schedule.finished(ended.slot, now);
         let job = &mut self.jobs[ended.job];
         match self.slots.get(&ended.slot) {
             Some((_, tracked)) => {
@@ -252,8 +248,8 @@ impl Loop {
                 continue;
             }
             let (slot, tracked) = job.current.remove(&target.hash).unwrap_or_else(|| {
-                let lane = target.wait.map_or(Lane::Quick, |_| Lane::Delta);
-                let slot = self.schedule.add(target.hash, job.job.interval, lane, now);
+                let delta = target.wait.is_some();
+                let slot = self.schedule.add(target.hash, job.job.interval, delta, now);
                 let tracked = Arc::new(Tracked::new(job.job.clone(), target.clone()));
                 self.slots.insert(slot, (update.job, tracked.clone()));
                 (slot, tracked)
@@ -311,6 +307,7 @@ impl JobState {
             bad: 0,
             dropped: 0,
             duplicates: 0,
+            bad_logged: 0,
             job,
         }
     }
@@ -378,7 +375,7 @@ impl JobState {
         self.meters.change(before, observed.health);
     }
 
-    /// Counts targets after a change, and logs what is wrong with them.
+    /// Counts targets after a change, and logs what is newly wrong with them.
     fn changed(&mut self, shown: &Shown, duplicates: usize, over_limit: usize) {
         let job = &*self.job.plan.job;
         let mut counts = HashMap::new();
@@ -405,11 +402,17 @@ impl JobState {
                 "more targets than target_limit"
             );
         }
+        let bad_logged = if self.bad == self.bad_logged {
+            0
+        } else {
+            BAD_LOGGED
+        };
+        self.bad_logged = self.bad;
         for bad in shown
             .bad
             .iter()
             .filter(|bad| bad.error.is_some())
-            .take(BAD_LOGGED)
+            .take(bad_logged)
         {
             let address = bad.source.get("__address__").unwrap_or_default();
             let error = bad.error.as_deref().unwrap_or_default();

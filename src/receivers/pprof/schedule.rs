@@ -1,7 +1,7 @@
 //! When each target is scraped.
 //!
 //! One schedule serves all targets of a receiver: a heap of what is due next,
-//! and three lanes in which scrapes run. It is pure: it knows no target, starts
+//! and two lanes in which scrapes run. It is pure: it knows no target, starts
 //! nothing and reads no clock, so that its tests are plain values.
 //!
 //! - **Phase.** A target's ticks are the times `t` of the wall clock with
@@ -11,11 +11,12 @@
 //! - **No overlap.** A target is scraped once at a time. If a scrape took the
 //!   whole interval, which a CPU profile of that length does, the next starts at
 //!   once; every tick beyond that one is counted as skipped.
-//! - **Nobody waits for a neighbour.** A scrape that waits on its target holds
-//!   one place of its lane. Profiles collected over some seconds have a lane of
-//!   their own, and so have targets whose last scrape was slow, so that neither
-//!   takes the places of those who answer at once. In a full lane the order is
-//!   first come, first served.
+//! - **Nobody waits for a neighbour.** A scrape holds one place of its lane. Few
+//!   run in the quick lane; who is under way for longer than [`SLOW`] moves over
+//!   to the waiting lane, which has many places, and begins there the next time.
+//!   Profiles that are collected over some seconds are always there. So dead
+//!   targets and long profiles take no place of those who answer at once. In a
+//!   full lane the order is first come, first served.
 
 use std::{
     cmp::Reverse,
@@ -30,22 +31,20 @@ pub(crate) struct SlotId(u64);
 
 /// Which places a scrape may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+enum Lane {
     /// Answers at once.
     Quick,
-    /// Its last scrape was slow.
-    Slow,
-    /// The target collects for some seconds before it answers.
-    Delta,
+    /// Collects for some seconds, or was slow.
+    Waiting,
 }
 
 /// How many scrapes may run at the same time, by lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
-    /// In [`Lane::Quick`], and as many again in [`Lane::Slow`].
+    /// Of those that answer at once.
     pub(crate) quick: usize,
-    /// In [`Lane::Delta`].
-    pub(crate) delta: usize,
+    /// Of those that wait on their targets.
+    pub(crate) waiting: usize,
 }
 
 /// A scrape that starts now.
@@ -72,7 +71,9 @@ pub(crate) struct Schedule {
     places: Places,
     slots: HashMap<SlotId, Slot>,
     due: BinaryHeap<Reverse<(u64, SlotId)>>,
-    lanes: [LaneState; 3],
+    lanes: [LaneState; 2],
+    /// Starts in the quick lane, oldest first; some have ended.
+    quick_starts: VecDeque<(u64, SlotId)>,
     last: u64,
 }
 
@@ -83,10 +84,16 @@ struct Slot {
     /// The tick it waits for or was last started for.
     tick: u64,
     lane: Lane,
-    running: bool,
+    /// Always in the waiting lane.
+    delta: bool,
+    /// When the scrape that runs was started.
+    running: Option<u64>,
     /// Taken out while it ran.
     gone: bool,
 }
+
+/// Who is under way for longer is slow, in nanoseconds.
+const SLOW: u64 = 1_000_000_000;
 
 #[derive(Debug, Default)]
 struct LaneState {
@@ -142,16 +149,18 @@ impl Schedule {
             slots: HashMap::new(),
             due: BinaryHeap::new(),
             lanes: Default::default(),
+            quick_starts: VecDeque::new(),
             last: 0,
         }
     }
 
-    /// Adds a target, due at its first tick that is not before `now`.
+    /// Adds a target, due at its first tick that is not before `now`. `delta`
+    /// says that it collects for some seconds before it answers.
     pub(crate) fn add(
         &mut self,
         hash: u64,
         interval: Duration,
-        lane: Lane,
+        delta: bool,
         now: Instant,
     ) -> SlotId {
         let interval = nanos(interval).max(1);
@@ -160,8 +169,9 @@ impl Schedule {
             interval,
             phase: hash % interval,
             tick: 0,
-            lane,
-            running: false,
+            lane: if delta { Lane::Waiting } else { Lane::Quick },
+            delta,
+            running: None,
             gone: false,
         };
         slot.tick = slot.tick_at(now);
@@ -179,18 +189,22 @@ impl Schedule {
     /// [`Schedule::finished`].
     pub(crate) fn remove(&mut self, id: SlotId) {
         match self.slots.get_mut(&id) {
-            Some(slot) if slot.running => slot.gone = true,
+            Some(slot) if slot.running.is_some() => slot.gone = true,
             _ => {
                 self.slots.remove(&id);
             }
         }
     }
 
-    /// When the next target becomes due.
+    /// When [`Schedule::start_due`] may next find somebody to start.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.due
-            .peek()
-            .map(|Reverse((at, _))| self.clock.instant(*at))
+        let due = self.due.peek().map(|Reverse((at, _))| *at);
+        // A full quick lane gets a place when its oldest scrape turns slow.
+        let waited_for = !self.lanes[Lane::Quick as usize].ready.is_empty();
+        let oldest = self.quick_starts.front().filter(|_| waited_for);
+        let turns_slow = oldest.map(|(at, _)| at.saturating_add(SLOW));
+        let next = due.into_iter().chain(turns_slow).min()?;
+        Some(self.clock.instant(next))
     }
 
     /// Takes places for all who are due at `now`, as far as there are any.
@@ -205,18 +219,22 @@ impl Schedule {
                 self.lanes[slot.lane as usize].ready.push_back(id);
             }
         }
+        self.move_slow(now);
         let mut started = Vec::new();
-        for lane in [Lane::Quick, Lane::Slow, Lane::Delta] {
+        for lane in [Lane::Quick, Lane::Waiting] {
             self.fill(lane, now, &mut started);
         }
         started
     }
 
     /// Gives a scrape's place back and says how many ticks passed under it
-    /// unused. `slow` decides the lane of the next one.
-    pub(crate) fn finished(&mut self, id: SlotId, slow: bool, now: Instant) -> u64 {
+    /// unused.
+    pub(crate) fn finished(&mut self, id: SlotId, now: Instant) -> u64 {
         let now = self.clock.at(now);
-        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.running) else {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return 0;
+        };
+        let Some(started) = slot.running.take() else {
             return 0;
         };
         let lane = &mut self.lanes[slot.lane as usize];
@@ -225,11 +243,9 @@ impl Schedule {
             self.slots.remove(&id);
             return 0;
         }
-        slot.running = false;
-        slot.lane = match (slot.lane, slow) {
-            (Lane::Delta, _) => Lane::Delta,
-            (_, true) => Lane::Slow,
-            (_, false) => Lane::Quick,
+        slot.lane = match slot.delta || now - started > SLOW {
+            true => Lane::Waiting,
+            false => Lane::Quick,
         };
         let passed = slot.tick_at(now).saturating_sub(slot.tick);
         if passed == 0 {
@@ -242,10 +258,28 @@ impl Schedule {
         passed - 1
     }
 
+    /// Gives the places of those who turned out slow to others.
+    fn move_slow(&mut self, now: u64) {
+        while let Some((at, id)) = self.quick_starts.front().copied() {
+            if at.saturating_add(SLOW) > now {
+                return;
+            }
+            self.quick_starts.pop_front();
+            if let Some(slot) = self.slots.get_mut(&id)
+                && slot.running == Some(at)
+                && slot.lane == Lane::Quick
+            {
+                slot.lane = Lane::Waiting;
+                self.lanes[Lane::Quick as usize].running -= 1;
+                self.lanes[Lane::Waiting as usize].running += 1;
+            }
+        }
+    }
+
     fn fill(&mut self, lane: Lane, now: u64, started: &mut Vec<Start>) {
         let places = match lane {
-            Lane::Quick | Lane::Slow => self.places.quick,
-            Lane::Delta => self.places.delta,
+            Lane::Quick => self.places.quick,
+            Lane::Waiting => self.places.waiting,
         };
         let state = &mut self.lanes[lane as usize];
         while state.running < places {
@@ -261,8 +295,11 @@ impl Schedule {
                 skipped: latest - slot.tick,
             });
             slot.tick = latest;
-            slot.running = true;
+            slot.running = Some(now);
             state.running += 1;
+            if lane == Lane::Quick {
+                self.quick_starts.push_back((now, id));
+            }
         }
     }
 }

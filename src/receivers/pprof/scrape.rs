@@ -233,7 +233,7 @@ impl Shared {
             match pprof.check(cap).cloned() {
                 Ok(checked) => return Ok((pprof, checked)),
                 Err(Unreadable::TooLarge { .. }) if cap < limit => {}
-                Err(error) => return Err(unreadable(&error)),
+                Err(error) => return Err(unreadable(error)),
             }
         }
         let mut charged = 0;
@@ -249,7 +249,7 @@ impl Shared {
             match self.off_thread(check).await?.as_ref() {
                 Ok(checked) => return Ok((pprof, checked.clone())),
                 Err(Unreadable::TooLarge { .. }) if cap < limit => {}
-                Err(error) => return Err(unreadable(&error)),
+                Err(error) => return Err(unreadable(error)),
             }
         }
         Err(Failure::Cancelled)

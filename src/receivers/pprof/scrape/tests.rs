@@ -212,9 +212,7 @@ async fn only_the_sample_types_to_keep_are_kept() {
         .await
         .unwrap();
     let Body::Pprof(pprof) = &batch.profiles[0].body;
-    let summary = pprof
-        .read(MEMORY, |inflated| summarize(inflated))
-        .unwrap();
+    let summary = pprof.read(MEMORY, summarize).unwrap();
     let types: Vec<&SampleTypeTotal> = summary.as_ref().unwrap().sample_types.iter().collect();
     assert_eq!(types.len(), 1);
     let failure = fetch_with(Answer::ok(heap()), keep("nothing"))
