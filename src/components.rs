@@ -45,11 +45,13 @@ const RECEIVERS: &[ReceiverType] = &[ReceiverType {
         "pprof",
         "scrapes pprof endpoints, by Parca's scrape_configs",
     ),
-    build: |node, context| Ok(Box::new(built(
+    build: |node, context| {
+        Ok(Box::new(built(
             node,
             context,
             receivers::pprof::Settings::build,
-        )?)),
+        )?))
+    },
 }];
 
 const PROCESSORS: &[ProcessorType] = &[
@@ -103,9 +105,13 @@ const EXPORTERS: &[ExporterType] = &[
             "sends to Parca by WriteRaw over gRPC",
         ),
         build: |node, context| {
-            delivered(node, context, |settings: exporters::parca::Settings, context| {
-                Ok(Box::new(settings.build(context)?))
-            })
+            delivered(
+                node,
+                context,
+                |settings: exporters::parca::Settings, context| {
+                    Ok(Box::new(settings.build(context)?))
+                },
+            )
         },
     },
 ];
@@ -180,7 +186,10 @@ pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
 /// Builds one exporter without a configuration around it.
 pub fn exporter(name: &str, node: &Node, shared: &Shared) -> Result<Arc<dyn Exporter>, Report> {
     let unknown = || Report::about(name, [Problem::new("", "no such exporter")]);
-    let ty = EXPORTERS.iter().find(|c| c.ty.name == name).ok_or_else(unknown)?;
+    let ty = EXPORTERS
+        .iter()
+        .find(|c| c.ty.name == name)
+        .ok_or_else(unknown)?;
     let id = name.parse().map_err(|_| unknown())?;
     Ok((ty.build)(node, &shared.context(&id))?.0)
 }

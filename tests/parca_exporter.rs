@@ -11,7 +11,6 @@ use far_end::{
     real::{RealParca, flat},
     rules,
 };
-use prost::Message;
 use profile_relay::{
     exporters::parca::{ParcaExporter, Settings},
     r#gen::{
@@ -26,6 +25,7 @@ use profile_relay::{
     settings::{ByteSize, Duration},
     telemetry::{Metrics, Status},
 };
+use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -224,7 +224,11 @@ async fn a_batch_leaves_byte_for_byte_and_equal_labels_share_a_series() {
     assert_eq!(stored, sent);
     let request = &store.requests()[0];
     assert_eq!((request.series, request.profiles), (2, 3));
-    assert!(request.bytes as u64 <= weight, "{} > {weight}", request.bytes);
+    assert!(
+        request.bytes as u64 <= weight,
+        "{} > {weight}",
+        request.bytes
+    );
     assert!(weight < request.bytes as u64 + 200, "the weight is close");
 }
 
@@ -243,7 +247,10 @@ async fn a_large_profile_is_divided_and_nothing_is_lost() {
         assert!(part.bytes <= 9_000, "{}", part.bytes);
         subject.export(vec![part]).await.expect("small enough");
     }
-    assert_eq!(sum_of(store.stored().iter().map(|s| &s.body)), sum_of([&whole]));
+    assert_eq!(
+        sum_of(store.stored().iter().map(|s| &s.body)),
+        sum_of([&whole])
+    );
     assert!(store.crashes().is_empty() && store.harms().is_empty());
 }
 
@@ -270,7 +277,10 @@ async fn what_a_proxy_finds_too_large_can_be_divided_to_the_last_sample() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert_eq!(sum_of(store.stored().iter().map(|s| &s.body)), sum_of([&whole]));
+    assert_eq!(
+        sum_of(store.stored().iter().map(|s| &s.body)),
+        sum_of([&whole])
+    );
     let one = {
         let mut profile = damage::base();
         profile.sample.truncate(1);
@@ -320,7 +330,10 @@ async fn labels_of_samples_become_labels_of_series() {
         s.sample_label_series_limit = 3;
     });
     let labels = [("__name__", "cpu"), ("job", "a")];
-    subject.send(profile(&labels, with_pods(2))).await.expect("stored");
+    subject
+        .send(profile(&labels, with_pods(2)))
+        .await
+        .expect("stored");
     let series = |stored: &far_end::StoredProfile| {
         let pod = stored.labels.get("pod").cloned();
         (pod, sum_of([&stored.body])["samples"])
@@ -329,7 +342,11 @@ async fn labels_of_samples_become_labels_of_series() {
     seen.sort();
     assert_eq!(
         seen,
-        [(None, 100), (Some("pod-0".into()), 1), (Some("pod-1".into()), 1)]
+        [
+            (None, 100),
+            (Some("pod-0".into()), 1),
+            (Some("pod-1".into()), 1)
+        ]
     );
     let limited = subject.exporter.prepare(profile(&labels, with_pods(9)));
     assert_eq!(limited.expect("parts").len(), 4);
@@ -342,9 +359,13 @@ async fn labels_of_samples_become_labels_of_series() {
 #[tokio::test]
 async fn a_body_that_inflates_too_far_is_dropped_as_too_large() {
     let store = FarEnd::start(Behaviour::default());
-    let subject = Subject::with(store.addr(), |s| s.max_inflated_bytes = ByteSize::new(1 << 20));
+    let subject = Subject::with(store.addr(), |s| {
+        s.max_inflated_bytes = ByteSize::new(1 << 20)
+    });
     let bomb = damage::gzip(&vec![0; 2 << 20]);
-    let result = subject.exporter.prepare(profile(&[("__name__", "m")], bomb));
+    let result = subject
+        .exporter
+        .prepare(profile(&[("__name__", "m")], bomb));
     assert_eq!(result.err(), Some(Reason::TooLarge));
     assert_eq!(subject.counted("unrepairable", "inflated_size"), 1);
 }
@@ -357,7 +378,9 @@ fn meaning(result: &Result<(), ExportError>) -> &'static str {
         Err(ExportError::Retry { .. }) => "retry after",
         Err(ExportError::Unsent) => "unsent",
         Err(ExportError::Died { .. }) => "died",
-        Err(ExportError::Split { too_large: true, .. }) => "too large",
+        Err(ExportError::Split {
+            too_large: true, ..
+        }) => "too large",
         Err(ExportError::Split { .. }) => "bad part",
         Err(ExportError::Unknown { .. }) => "unknown",
         Err(ExportError::Rejected { .. }) => "rejected",
@@ -372,13 +395,31 @@ async fn every_answer_of_a_store_is_understood() {
     let status = |code, text: &str| Fault::Status(code, text.into());
     for (fault, expected) in [
         (Fault::Usual, "ok"),
-        (status(Code::Unavailable, "the server is shutting down"), "retry"),
-        (status(Code::DeadlineExceeded, "context deadline exceeded"), "retry"),
+        (
+            status(Code::Unavailable, "the server is shutting down"),
+            "retry",
+        ),
+        (
+            status(Code::DeadlineExceeded, "context deadline exceeded"),
+            "retry",
+        ),
         (status(Code::ResourceExhausted, "quota"), "retry"),
-        (Fault::Throttle(std::time::Duration::from_secs(3)), "retry after"),
-        (status(Code::ResourceExhausted, "grpc: received message larger"), "too large"),
-        (status(Code::InvalidArgument, "invalid profile: x"), "bad part"),
-        (status(Code::Unknown, "decompressing profile: x"), "bad part"),
+        (
+            Fault::Throttle(std::time::Duration::from_secs(3)),
+            "retry after",
+        ),
+        (
+            status(Code::ResourceExhausted, "grpc: received message larger"),
+            "too large",
+        ),
+        (
+            status(Code::InvalidArgument, "invalid profile: x"),
+            "bad part",
+        ),
+        (
+            status(Code::Unknown, "decompressing profile: x"),
+            "bad part",
+        ),
         (status(Code::Unknown, "disk full"), "unknown"),
         (status(Code::Unimplemented, "unknown service"), "rejected"),
         (status(Code::Unauthenticated, "who are you"), "unauthorized"),
@@ -412,7 +453,11 @@ async fn a_store_that_dies_stops_and_comes_back_is_told_apart() {
     let subject = Subject::new(store.addr());
     assert_eq!(meaning(&subject.send(good("fine")).await), "ok");
     assert_eq!(meaning(&subject.send(good("poison")).await), "died");
-    assert_eq!(meaning(&subject.send(good("fine")).await), "retry", "nobody listens");
+    assert_eq!(
+        meaning(&subject.send(good("fine")).await),
+        "retry",
+        "nobody listens"
+    );
     assert_eq!(meaning(&subject.exporter.probe().await), "retry");
     store.restart();
     assert_eq!(meaning(&subject.send(good("fine")).await), "ok");
@@ -421,9 +466,10 @@ async fn a_store_that_dies_stops_and_comes_back_is_told_apart() {
 
 #[tokio::test]
 async fn no_answer_in_time_is_tried_again_and_may_have_been_stored() {
-    let store = FarEnd::start(Behaviour::after([Fault::Hang, Fault::Slow(
-        std::time::Duration::from_secs(2),
-    )]));
+    let store = FarEnd::start(Behaviour::after([
+        Fault::Hang,
+        Fault::Slow(std::time::Duration::from_secs(2)),
+    ]));
     let subject = Subject::with(store.addr(), |s| {
         s.client.timeout = Duration::from_millis(300);
     });
@@ -518,7 +564,10 @@ async fn a_real_parca_gives_back_what_was_sent() {
         subject.export(vec![part]).await.expect("stored");
     }
     subject
-        .send(profile(&[("__name__", "pods"), ("job", "pods")], with_pods(3)))
+        .send(profile(
+            &[("__name__", "pods"), ("job", "pods")],
+            with_pods(3),
+        ))
         .await
         .expect("stored");
 
@@ -529,14 +578,24 @@ async fn a_real_parca_gives_back_what_was_sent() {
         .iter()
         .find(|t| t.starts_with(&format!("memory:{kind}:")))
         .expect("the type is listed");
-    let got = parca.merged(&format!("{memory}{{job=\"e2e\"}}"), always(), &[]).await;
+    let got = parca
+        .merged(&format!("{memory}{{job=\"e2e\"}}"), always(), &[])
+        .await;
     assert_eq!(flat(&got.expect("a report")), flat(&sent));
     let mut pods = parca.values("pod").await.expect("values");
     pods.sort();
     assert_eq!(pods, ["pod-0", "pod-1", "pod-2"]);
-    let kind = types.iter().find(|t| t.starts_with("pods:")).expect("listed");
-    let one = parca.merged(&format!("{kind}{{pod=\"pod-1\"}}"), always(), &[]).await;
-    assert_eq!(flat(&one.expect("a report")), [("main".to_owned(), 1)].into());
+    let kind = types
+        .iter()
+        .find(|t| t.starts_with("pods:"))
+        .expect("listed");
+    let one = parca
+        .merged(&format!("{kind}{{pod=\"pod-1\"}}"), always(), &[])
+        .await;
+    assert_eq!(
+        flat(&one.expect("a report")),
+        [("main".to_owned(), 1)].into()
+    );
 }
 
 #[tokio::test]

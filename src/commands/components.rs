@@ -40,9 +40,9 @@ fn as_text() -> String {
 fn as_json() -> String {
     let catalogue = components::catalogue();
     let section = |kind: Kind| {
-        let types = catalogue.of(kind).map(|ty| {
-            serde_json::json!({"name": ty.name, "summary": ty.summary})
-        });
+        let types = catalogue
+            .of(kind)
+            .map(|ty| serde_json::json!({"name": ty.name, "summary": ty.summary}));
         (kind.section().to_owned(), types.collect())
     };
     let sections: serde_json::Map<_, _> = Kind::ALL.into_iter().map(section).collect();

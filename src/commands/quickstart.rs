@@ -39,7 +39,10 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     let admin = match free_address() {
         Ok(admin) => admin,
         Err(error) => {
-            return complain(Exit::CannotBind, format!("no free port on 127.0.0.1: {error}"));
+            return complain(
+                Exit::CannotBind,
+                format!("no free port on 127.0.0.1: {error}"),
+            );
         }
     };
     let mut sources = Sources::text("quickstart.yaml", CONFIG);

@@ -73,11 +73,7 @@ pub(super) fn run(arguments: Arguments) -> Exit {
 
 /// Runs a configuration until it is told to stop; `started` is called
 /// once the admin endpoint is bound.
-pub(super) fn run_sources(
-    sources: &Sources,
-    logging: &Logging,
-    started: impl FnOnce(),
-) -> Exit {
+pub(super) fn run_sources(sources: &Sources, logging: &Logging, started: impl FnOnce()) -> Exit {
     let assembled = match assemble(sources) {
         Ok(assembled) => assembled,
         Err(report) => return reject(&report),

@@ -57,7 +57,11 @@ fn rules() -> Table {
                 `profile_relay_exporter_repaired_profiles_total` or \
                 `profile_relay_exporter_unrepairable_profiles_total`."
             .into(),
-        columns: vec!["rule".into(), "the profile is".into(), "what is wrong, and what is done".into()],
+        columns: vec![
+            "rule".into(),
+            "the profile is".into(),
+            "what is wrong, and what is done".into(),
+        ],
         rows: Rule::ALL.iter().map(row).collect(),
     }
 }

@@ -187,7 +187,10 @@ mod tests {
 
     #[test]
     fn names_are_those_of_a_scrape_job() {
-        assert_eq!(guess_name("http://a/debug/pprof/profile?seconds=1"), "process_cpu");
+        assert_eq!(
+            guess_name("http://a/debug/pprof/profile?seconds=1"),
+            "process_cpu"
+        );
         assert_eq!(guess_name("http://a/debug/pprof/goroutine"), "goroutine");
     }
 }

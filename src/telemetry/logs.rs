@@ -176,7 +176,10 @@ where
         let message = fields.take("message");
         fields.to_front("component");
         let now = SystemTime::now();
-        (self.sink)(self.line(now, *metadata.level(), message, &fields).as_bytes());
+        (self.sink)(
+            self.line(now, *metadata.level(), message, &fields)
+                .as_bytes(),
+        );
     }
 }
 

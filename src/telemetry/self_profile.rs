@@ -9,7 +9,7 @@ use crate::{
     runtime::blocking,
 };
 use bytes::Bytes;
-use pprof::{Frames, ProfilerGuard, ProfilerGuardBuilder, UnresolvedReport};
+use pprof::{ProfilerGuard, ProfilerGuardBuilder, UnresolvedReport};
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -71,7 +71,9 @@ struct Symbols(HashMap<usize, Vec<Symbol>>);
 pub async fn cpu_profile(duration: Duration) -> Result<Bytes, SelfProfileError> {
     let running = Running::acquire().ok_or(SelfProfileError::InUse)?;
     let gone = || SelfProfileError::Unavailable("the process is ending".to_owned());
-    let session = blocking(|| Session::start(running)).await.ok_or_else(gone)??;
+    let session = blocking(|| Session::start(running))
+        .await
+        .ok_or_else(gone)??;
     tokio::time::sleep(duration.min(MAX_DURATION)).await;
     blocking(|| session.finish()).await.ok_or_else(gone)?
 }
@@ -132,22 +134,97 @@ fn encode(report: UnresolvedReport) -> Bytes {
     );
     let mut symbols = Symbols::default();
     for (stack, count) in report.data {
+        symbols.learn(&stack.frames);
         let count = count as i64;
-        let name = &stack.thread_name[..stack.thread_name_length];
-        let thread = String::from_utf8_lossy(name).into_owned();
-        let addresses = symbols.learn(stack);
-        let frames: Vec<Frame<'_>> = symbols.frames(&addresses);
-        writer.sample(&frames, &[count, count * period], &[("thread", &thread)]);
+        let thread = String::from_utf8_lossy(&stack.thread_name[..stack.thread_name_length]);
+        writer.sample(
+            &symbols.interrupted(&stack.frames),
+            &[count, count * period],
+            &[("thread", &thread)],
+        );
     }
+    // The tables of the whole program are not needed until the next profile.
+    backtrace::clear_symbol_cache();
     writer.finish()
 }
 
 // === impl Symbols ===
 
 impl Symbols {
-    /// Looks up the addresses of a stack that are new. Returns the stack's
-    /// addresses, innermost first, without the signal handler's.
-    fn learn(&mut self, stack: pprof_stack::Stack) -> Vec<usize> {
-        todo!()
+    /// Looks up the names of a stack's addresses that are new.
+    fn learn(&mut self, stack: &[backtrace::Frame]) {
+        for frame in stack {
+            self.0.entry(address(frame)).or_insert_with(|| {
+                let mut found = Vec::new();
+                backtrace::resolve_frame(frame, |symbol| found.push(Symbol::new(symbol)));
+                if found.is_empty() {
+                    found.push(Symbol::unknown(address(frame)));
+                }
+                found
+            });
+        }
+    }
+
+    /// What was interrupted, innermost first, inlined functions as frames of
+    /// their own. Above it on the stack are the signal handler and its own calls.
+    fn interrupted(&self, stack: &[backtrace::Frame]) -> Vec<Frame<'_>> {
+        let symbols: Vec<&[Symbol]> = stack
+            .iter()
+            .map(|frame| self.0.get(&address(frame)).map_or(&[][..], Vec::as_slice))
+            .collect();
+        let is_handler = |frame: &&[Symbol]| frame.iter().any(|s| s.system_name == HANDLER);
+        let skip = symbols.iter().position(is_handler).map_or(0, |at| at + 2);
+        symbols
+            .into_iter()
+            .skip(skip)
+            .flatten()
+            .map(Symbol::frame)
+            .collect()
     }
 }
+
+fn address(frame: &backtrace::Frame) -> usize {
+    frame.ip() as usize
+}
+
+// === impl Symbol ===
+
+impl Symbol {
+    fn new(symbol: &backtrace::Symbol) -> Self {
+        let name = symbol.name();
+        let system_name = name.as_ref().and_then(|name| name.as_str());
+        let file = symbol.filename().map(|file| file.display().to_string());
+        Self {
+            // Without the hash that is at the end of the linker's name.
+            name: name
+                .as_ref()
+                .map(|name| format!("{name:#}"))
+                .unwrap_or_default(),
+            system_name: system_name.unwrap_or_default().to_owned(),
+            file: file.unwrap_or_default(),
+            line: symbol.lineno().map_or(0, i64::from),
+        }
+    }
+
+    fn unknown(address: usize) -> Self {
+        Self {
+            name: format!("0x{address:x}"),
+            system_name: String::new(),
+            file: String::new(),
+            line: 0,
+        }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            function: &self.name,
+            system_name: &self.system_name,
+            file: &self.file,
+            line: self.line,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "self_profile_tests.rs"]
+pub(super) mod tests;

@@ -8,8 +8,8 @@ use h2::{
     server::{Connection, SendResponse},
 };
 use http::{HeaderMap, HeaderValue, Request, Response};
-use prost::Message;
 use profile_relay::r#gen::profilestore::WriteRawRequest;
+use prost::Message;
 use std::{
     io::{self, Read},
     pin::Pin,
@@ -242,9 +242,10 @@ fn killed_by(request: &WriteRawRequest, killer: Option<&str>) -> bool {
     request.series.iter().any(|series| {
         let labels = series.labels.iter().flat_map(|set| &set.labels);
         labels.into_iter().any(|l| l.value.contains(killer))
-            || series.samples.iter().any(|sample| {
-                rules::inflate(&sample.raw_profile).is_ok_and(|plain| found(&plain))
-            })
+            || series
+                .samples
+                .iter()
+                .any(|sample| rules::inflate(&sample.raw_profile).is_ok_and(|plain| found(&plain)))
     })
 }
 
@@ -324,10 +325,7 @@ fn ok(respond: &mut SendResponse<Bytes>) {
     };
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    if stream
-        .send_data(Bytes::from_static(&[0; 5]), false)
-        .is_ok()
-    {
+    if stream.send_data(Bytes::from_static(&[0; 5]), false).is_ok() {
         let _ = stream.send_trailers(trailers);
     }
 }

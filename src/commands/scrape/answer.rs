@@ -128,7 +128,11 @@ impl Answer {
             nanos => writeln!(out, "duration     {:.3} s: a delta", nanos as f64 / 1e9)?,
         }
         for ty in &profile.sample_types {
-            writeln!(out, "type         {}/{}, {} in all", ty.r#type, ty.unit, ty.total)?;
+            writeln!(
+                out,
+                "type         {}/{}, {} in all",
+                ty.r#type, ty.unit, ty.total
+            )?;
         }
         if let Some(period) = &profile.period_type {
             writeln!(out, "period       {} {period}", profile.period)?;

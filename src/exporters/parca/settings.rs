@@ -75,7 +75,6 @@ impl ComponentSettings for Settings {
     }
 }
 
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -91,8 +90,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-
-
     fn sample_label_problems(&self) -> Vec<Problem> {
         let mut seen = BTreeSet::new();
         let mut problems = Vec::new();
