@@ -45,7 +45,7 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             );
         }
     };
-    let mut sources = Sources::text("quickstart.yaml", CONFIG);
+    let mut sources = Sources::text("quickstart.yaml", configuration(&arguments));
     sources.set = overrides(&arguments, admin);
     let greeting = greeting(&arguments, admin);
     run_sources(&sources, &arguments.logging, || {
@@ -61,6 +61,22 @@ fn free_address() -> std::io::Result<SocketAddr> {
         .and_then(|listener| listener.local_addr())
 }
 
+/// The configuration for these arguments, as text.
+fn configuration(arguments: &Arguments) -> String {
+    let Some(to) = &arguments.to else {
+        return CONFIG.to_owned();
+    };
+    // The exporters are replaced: a file exporter that no pipeline names would
+    // be refused.
+    let (receivers, _) = CONFIG.split_once("\nexporters:").unwrap_or((CONFIG, ""));
+    let insecure = !to.starts_with("https://");
+    format!(
+        "{receivers}\nexporters:\n  parca: {{endpoint: {to:?}, tls: {{insecure: {insecure}}}}}\n\
+         service:\n  pipelines:\n    profiles: {{receivers: [pprof], exporters: [parca]}}\n"
+    )
+}
+
+/// What the arguments change in it.
 fn overrides(arguments: &Arguments, admin: SocketAddr) -> Vec<String> {
     let job = "receivers::pprof::scrape_configs";
     let interval = arguments.interval;
@@ -81,18 +97,11 @@ fn overrides(arguments: &Arguments, admin: SocketAddr) -> Vec<String> {
             targets.join(", ")
         ));
     }
-    match &arguments.to {
-        Some(to) => {
-            let insecure = !to.starts_with("https://");
-            set.push(format!(
-                "exporters={{parca: {{endpoint: {to:?}, tls: {{insecure: {insecure}}}}}}}"
-            ));
-            set.push("service::pipelines::profiles::exporters=[parca]".into());
-        }
-        None => set.push(format!(
+    if arguments.to.is_none() {
+        set.push(format!(
             "exporters::file::directory={:?}",
             arguments.directory.display().to_string()
-        )),
+        ));
     }
     set
 }
