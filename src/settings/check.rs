@@ -9,7 +9,7 @@
 //! could not do that below a flattened or untagged type.
 
 use super::{
-    ByteSize, Duration, Finding, Id, key_path, nearest,
+    ByteSize, Duration, Finding, Id, key_path, nearest, redact,
     shape::{self, Shapes},
     tree::{Entry, Node, Position, Scalar, ScalarKind, Value, parse_integer},
 };
@@ -96,6 +96,12 @@ impl Checker<'_> {
     }
 
     fn wrong_type(&mut self, node: &Node, alternatives: &[Cow<'_, Schema>], path: &str) -> Node {
+        if alternatives
+            .iter()
+            .any(|one| shape::format(one) == Some("secret"))
+        {
+            self.secrets.push(node.at.clone());
+        }
         let mut expected: Vec<String> = Vec::new();
         for alternative in alternatives {
             let name = shape::describe(alternative, self.shapes);
@@ -235,7 +241,11 @@ impl Checker<'_> {
                 .or_else(|| shape::additional(schema))
             else {
                 let valid = shape::properties(schema).map(|(key, _)| key);
-                let hint = nearest::hint(&entry.key, valid);
+                let hint = nearest::hint(&entry.key, valid.clone());
+                let meant = nearest::nearest(&entry.key, valid).unwrap_or(&entry.key);
+                if redact::resembles_secret_key(meant) {
+                    self.secrets.push(entry.node.at.clone());
+                }
                 self.wrong(&entry.at, &path, "unknown key".to_owned(), Some(hint));
                 continue;
             };

@@ -82,9 +82,24 @@ impl Report {
         sorted
     }
 
+    /// Whether something is wrong at this place.
+    pub(super) fn is_about(&self, at: &Position) -> bool {
+        self.findings.iter().any(|finding| finding.at == *at)
+    }
+
     /// Takes over the findings of another report.
     pub fn merge(&mut self, other: Self) {
         self.findings.extend(other.findings);
+        self.secrets.extend(other.secrets);
+    }
+
+    /// Takes over the findings of another report at places where this one has none.
+    pub(super) fn merge_elsewhere(&mut self, other: Self) {
+        let (new, _): (Vec<_>, Vec<_>) = other
+            .findings
+            .into_iter()
+            .partition(|finding| !self.is_about(&finding.at));
+        self.findings.extend(new);
         self.secrets.extend(other.secrets);
     }
 
