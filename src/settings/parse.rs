@@ -191,7 +191,7 @@ impl Builder<'_> {
     }
 
     fn check_tag(&mut self, tag: Option<&Cow<'_, Tag>>, at: &Position) {
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() && tag.suffix != "") {
+        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() && !tag.suffix.is_empty()) {
             let message = format!("the tag {}{} has no meaning here", tag.handle, tag.suffix);
             self.wrong(at.clone(), message, None);
         }

@@ -74,10 +74,9 @@ impl<'a> Shapes<'a> {
         let mut own = object.clone();
         own.retain(|key, _| !composed.contains(&key.as_str()));
         let mut all = vec![Cow::Owned(Value::Object(own))];
-        if let Some(target) = object.get("$ref").and_then(Value::as_str) {
-            if let Some(target) = self.target(target) {
-                all = both(&all, &self.resolve(target, depth + 1));
-            }
+        let reference = object.get("$ref").and_then(Value::as_str);
+        if let Some(target) = reference.and_then(|reference| self.target(reference)) {
+            all = both(&all, &self.resolve(target, depth + 1));
         }
         for part in members(object, "allOf") {
             all = both(&all, &self.resolve(part, depth + 1));

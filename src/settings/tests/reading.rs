@@ -303,7 +303,6 @@ fn large_configurations_load_fast() {
     text.push_str("exporters: {debug: }\nservice: {pipelines: {profiles: {receivers: [listen], exporters: [debug]}}}\n");
     let start = std::time::Instant::now();
     let loaded = load_with(&with_environment(&text, &[("U", "u/0")])).unwrap();
-    eprintln!("loaded in {:?}", start.elapsed());
     let listen: super::catalogue::Listen = loaded.settings.receivers[&"listen".parse().unwrap()]
         .typed()
         .unwrap();
