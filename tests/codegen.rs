@@ -1,6 +1,7 @@
 //! `src/gen` is what `proto/` gives, checked in so that no build needs protoc.
 //!
 //! After a change in `proto/`, run `REGENERATE=1 cargo test --test codegen`.
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
 
 use std::{fs, path::Path};
 
