@@ -240,7 +240,9 @@ impl Checker<'_> {
                 .or_else(|| pattern(schema, &entry.key))
                 .or_else(|| shape::additional(schema))
             else {
-                let valid = shape::properties(schema).map(|(key, _)| key);
+                let valid = shape::properties(schema)
+                    .filter(|(_, below)| !shape::is_deprecated(below))
+                    .map(|(key, _)| key);
                 let hint = nearest::hint(&entry.key, valid.clone());
                 let meant = nearest::nearest(&entry.key, valid).unwrap_or(&entry.key);
                 if redact::resembles_secret_key(meant) {
@@ -273,9 +275,10 @@ impl Checker<'_> {
     /// for nothing.
     fn may_be_left_out(&self, below: &Schema, schema: &Schema, entry: &Entry) -> bool {
         let has_meaning = self.shapes.alternatives(below).iter().any(|alternative| {
-            ["null", "object", "array"]
-                .iter()
-                .any(|ty| allows(alternative, ty))
+            shape::types(alternative).is_empty()
+                || ["null", "object", "array"]
+                    .iter()
+                    .any(|ty| allows(alternative, ty))
         });
         !has_meaning && !shape::is_required(schema, &entry.key)
     }

@@ -144,8 +144,13 @@ fn named_secret(line: &str) -> Option<usize> {
         let value = line.get(colon + 1..)?;
         let start = colon + 1 + (value.len() - value.trim_start().len());
         let opens = value.trim_start().is_empty() || value.trim_start().starts_with('#');
-        (resembles_secret_key(word) && !opens).then_some(start)
+        ((resembles_secret_key(word) || is_headers(word)) && !opens).then_some(start)
     })
+}
+
+/// Headers of requests often carry credentials, under names of all kinds.
+fn is_headers(key: &str) -> bool {
+    key.ends_with("headers")
 }
 
 /// Whether the last line is part of a block or list under a key that looks like
@@ -165,7 +170,10 @@ fn is_below_secret(lines: &[&str]) -> bool {
         let (key, value) = line.split_once(':').unwrap_or((line, ""));
         let key = key.trim_matches(['"', '\'', ' ']);
         let is_block = value.trim_start().starts_with(['|', '>']);
-        if (is_secret_key(key) && key != "authorization") || (is_block && key == "key") {
+        if (is_secret_key(key) && key != "authorization")
+            || is_headers(key)
+            || (is_block && key == "key")
+        {
             return true;
         }
     }
@@ -213,6 +221,8 @@ mod tests {
                 "proxy: http://a:hunter2@h:1/x",
                 "proxy: http://[REDACTED]@h:1/x",
             ),
+            ("headers: {X-Scope: hunter2}", "headers: [REDACTED]"),
+            ("headers:\n  X-Scope: hunter2", "[REDACTED]"),
             ("key: |\n  hunter2", "[REDACTED]"),
             ("x:\n  secrets:\n    - hunter2", "[REDACTED]"),
             ("x:\n  secrets:\n  - hunter2", "[REDACTED]"),

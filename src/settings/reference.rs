@@ -123,7 +123,7 @@ fn collect(
     let mut seen = Vec::new();
     for alternative in &alternatives {
         for (key, below) in shape::properties(alternative) {
-            if seen.contains(&key) {
+            if seen.contains(&key) || shape::is_deprecated(below) {
                 continue;
             }
             seen.push(key);

@@ -174,6 +174,11 @@ pub(super) fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)>
         .map(|(key, value)| (key.as_str(), value))
 }
 
+/// Whether it is only there to be refused with a better reason, or to be left.
+pub(super) fn is_deprecated(schema: &Value) -> bool {
+    schema.get("deprecated") == Some(&Value::Bool(true))
+}
+
 /// Whether a key must be given.
 pub(super) fn is_required(schema: &Value, key: &str) -> bool {
     required(schema).any(|required| required == key)

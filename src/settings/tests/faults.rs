@@ -91,6 +91,11 @@ fn aliases_cannot_blow_up() {
     assert!(faults(&text)[0].contains("more than 2000000 values"));
     let deep = format!("a: {}{}", "[".repeat(150), "]".repeat(150));
     assert!(faults(&deep)[0].contains("deeper than 100 levels"));
+    let mut chain = "a0: &a0 [x]\n".to_owned();
+    for i in 1..150 {
+        chain.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));
+    }
+    assert!(faults(&chain)[0].contains("deeper than 100 levels"));
 }
 
 #[test]

@@ -311,3 +311,25 @@ fn large_configurations_load_fast() {
     // Debug builds on a busy machine take part of it; quadratic work would take minutes.
     assert!(start.elapsed().as_secs() < 30);
 }
+
+#[test]
+fn standard_input_is_read_once() {
+    let input = crate::settings::Input::Stdin(around("    level: high").into());
+    let sources = Sources {
+        inputs: vec![input],
+        ..Sources::default()
+    };
+    for _ in 0..2 {
+        let loaded = load_with(&sources).unwrap();
+        assert_eq!(loaded.effective["exporters"]["send"]["level"], "high");
+    }
+    assert!(matches!(
+        Sources::new(["-".to_owned(), "a.yaml".to_owned()], Vec::new())
+            .inputs
+            .as_slice(),
+        [
+            crate::settings::Input::Stdin(_),
+            crate::settings::Input::File(_)
+        ]
+    ));
+}
