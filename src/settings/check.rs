@@ -179,6 +179,9 @@ impl Checker<'_> {
 
     /// One alternative, and the value has its type.
     fn plain(&mut self, node: &Node, schema: &Schema, path: &str) -> Node {
+        if shape::types(schema).is_empty() {
+            return node.clone();
+        }
         if shape::format(schema) == Some("secret") {
             self.secrets.push(node.at.clone());
         }
@@ -311,9 +314,6 @@ impl Checker<'_> {
         let text = scalar.text.as_str();
         let types = shape::types(schema);
         let has = |ty: &str| types.contains(&ty);
-        if types.is_empty() {
-            return node.clone();
-        }
         if has("string") && (scalar.kind == ScalarKind::Text || types.len() == 1) {
             let least = schema
                 .get("minLength")

@@ -261,7 +261,7 @@ fn plain_names(schema: &Value, shapes: Shapes<'_>, depth: usize) -> Vec<String> 
             Some(items) => format!("list of {}", type_name(items, shapes, depth + 1)),
             None => "list".to_owned(),
         },
-        "object" => match shape::additional(schema).filter(|values| values.is_object()) {
+        "object" => match shape::additional(schema) {
             Some(values) => format!("map of {}", type_name(values, shapes, depth + 1)),
             None => "mapping".to_owned(),
         },

@@ -351,6 +351,7 @@ fn the_reference_is_written_from_the_schema() {
     | `client.tls.ca_file` | path |  | The authority. |
     | `client.tls.key` | secret |  | The private key as PEM text. |
     | `headers` | map of secret | `{}` | Extra headers. |
+    | `claims` | map of any | `{}` | Anything. |
 
     ## extensions
 

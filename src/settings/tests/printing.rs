@@ -41,6 +41,7 @@ fn the_effective_configuration_has_defaults_and_no_secrets() {
             key: "[REDACTED]"
         headers:
           X-Scope: "[REDACTED]"
+        claims: {}
     service:
       extensions: []
       admin:

@@ -223,6 +223,7 @@ service: {pipelines: {profiles: {receivers: [listen], exporters: [send/eu.west]}
           bearer_token: null
           tls: null
         headers: {}
+        claims: {}
     service:
       extensions: []
       admin:

@@ -59,6 +59,13 @@ fn flattened_and_untagged_types_are_read() {
 }
 
 #[test]
+fn values_of_any_type_are_kept() {
+    let claims = send("    claims: {a: {b: [1, x, {c: true}]}, d: \"2\", e: }").claims;
+    let expected = serde_json::json!({"a": {"b": [1, "x", {"c": true}]}, "d": "2", "e": null});
+    assert_eq!(serde_json::to_value(claims).unwrap(), expected);
+}
+
+#[test]
 fn every_kind_of_wrong_value_is_reported_at_once() {
     let text = around(
         "    endpont: a:1
