@@ -178,7 +178,13 @@ mod tests {
         repeats.note(1, start);
         repeats.note(2, start + MINUTE);
         assert_eq!(repeats.note(3, start + MINUTE * 2), Repeat::First);
-        assert_eq!(repeats.note(2, start + MINUTE * 2 + MINUTE / 2).clone(), Repeat::Summary { count: 1, since: MINUTE * 3 / 2 });
+        assert_eq!(
+            repeats.note(2, start + MINUTE * 2 + MINUTE / 2).clone(),
+            Repeat::Summary {
+                count: 1,
+                since: MINUTE * 3 / 2
+            }
+        );
         assert_eq!(repeats.note(1, start + MINUTE * 2), Repeat::First);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{AdminState, reply};
 use crate::telemetry::{
-    metrics::{ConfigMetrics, ConfigState, REVISION, VERSION},
-    status::{ExporterStatus, Health as TargetHealth, PipelineStatus, RunningConfig},
     health::{Phase, Silence},
+    metrics::{ConfigMetrics, ConfigState, REVISION, VERSION},
+    status::{ExporterStatus, Health as TargetHealth, PipelineStatus},
 };
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -101,15 +101,15 @@ pub(super) async fn targets(
                 if json.last() != Some(&b'[') {
                     json.push(b',');
                 }
-                problem = serde_json::to_writer(&mut json, &target).err().or(problem.take());
+                problem = serde_json::to_writer(&mut json, &target)
+                    .err()
+                    .or(problem.take());
             }
         });
         json.extend_from_slice(b"]}");
         match problem {
             None => reply::with_type("application/json", json),
-            Some(error) => {
-                reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
-            }
+            Some(error) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     })
     .await
@@ -133,7 +133,7 @@ pub(super) async fn config(State(state): State<AdminState>, headers: HeaderMap) 
         .get(header::ACCEPT)
         .is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     if wants_json {
-        reply::json::<RunningConfig>(&config)
+        reply::json(&config)
     } else {
         reply::with_type("application/yaml", config.yaml.to_string())
     }

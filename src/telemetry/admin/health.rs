@@ -11,7 +11,10 @@ pub(super) async fn healthz(State(state): State<AdminState>) -> Response {
     if silences.is_empty() {
         return reply::text(StatusCode::OK, "ok\n");
     }
-    let lines: String = silences.iter().map(|silence| format!("{silence}\n")).collect();
+    let lines: String = silences
+        .iter()
+        .map(|silence| format!("{silence}\n"))
+        .collect();
     reply::text(StatusCode::SERVICE_UNAVAILABLE, lines)
 }
 

@@ -63,16 +63,31 @@ pub struct AdminHandle {
 
 /// All paths, and what each shows.
 const PATHS: &[(&str, &str)] = &[
-    ("/healthz", "200 while the process lives, else what fell silent"),
+    (
+        "/healthz",
+        "200 while the process lives, else what fell silent",
+    ),
     ("/readyz", "200 while the process takes work, else why not"),
     ("/metrics", "metrics in Prometheus text or OpenMetrics"),
-    ("/metrics/targets", "metrics of each target in Prometheus text"),
+    (
+        "/metrics/targets",
+        "metrics of each target in Prometheus text",
+    ),
     ("/api/status", "version, health, memory, exporters, in JSON"),
-    ("/api/targets", "targets in JSON; ?job=NAME and ?health=up|down|unknown|dropped filter"),
+    (
+        "/api/targets",
+        "targets in JSON; ?job=NAME and ?health=up|down|unknown|dropped filter",
+    ),
     ("/api/pipelines", "pipelines in JSON"),
-    ("/api/config", "the running configuration in YAML, secrets redacted"),
+    (
+        "/api/config",
+        "the running configuration in YAML, secrets redacted",
+    ),
     ("/debug/pprof/", "profiles of this process"),
-    ("/debug/pprof/profile", "CPU profile of this process; ?seconds=N"),
+    (
+        "/debug/pprof/profile",
+        "CPU profile of this process; ?seconds=N",
+    ),
 ];
 
 /// Helper threads for views and for encoding a profile.

@@ -156,7 +156,12 @@ impl Row {
         }
     }
 
-    fn gauge(&self, name: &str, value: Option<impl fmt::Display>, text: &mut String) -> fmt::Result {
+    fn gauge(
+        &self,
+        name: &str,
+        value: Option<impl fmt::Display>,
+        text: &mut String,
+    ) -> fmt::Result {
         match value {
             Some(value) => writeln!(text, "{name}{{{}}} {value}", self.labels),
             None => Ok(()),
@@ -165,7 +170,11 @@ impl Row {
 
     fn outcomes(&self, name: &str, text: &mut String) -> fmt::Result {
         for (outcome, count) in ["ok", "failed", "skipped"].iter().zip(self.scrapes) {
-            writeln!(text, "{name}{{{},outcome=\"{outcome}\"}} {count}", self.labels)?;
+            writeln!(
+                text,
+                "{name}{{{},outcome=\"{outcome}\"}} {count}",
+                self.labels
+            )?;
         }
         Ok(())
     }

@@ -134,7 +134,10 @@ mod tests {
             (Some("text/plain"), Text),
             (Some("application/openmetrics-text"), OpenMetrics),
             (Some(prometheus_3), OpenMetrics),
-            (Some("text/plain, application/openmetrics-text"), OpenMetrics),
+            (
+                Some("text/plain, application/openmetrics-text"),
+                OpenMetrics,
+            ),
             (
                 Some("text/plain;q=0.9, application/openmetrics-text;q=0.5"),
                 Text,

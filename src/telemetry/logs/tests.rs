@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::Value as Json;
 use std::sync::{Arc, Mutex};
 use tracing::{debug, error_span, info, info_span, warn};
 
@@ -61,9 +62,7 @@ fn nothing_breaks_out_of_its_line() {
     let lines = logged(Format::Logfmt, "", || info!(evil, "x\ny"));
     assert_eq!(
         lines,
-        [
-            r#"level=info msg="x\ny" evil="a\nlevel=error msg=\"forged\"\r\t\u001b[31mred\u007f""#
-        ]
+        [r#"level=info msg="x\ny" evil="a\nlevel=error msg=\"forged\"\r\t\u001b[31mred\u007f""#]
     );
     let lines = logged(Format::Json, "", || info!(evil, "x\ny"));
     assert_eq!(lines.len(), 1);
@@ -95,7 +94,14 @@ fn spans_are_written_once_and_the_inside_wins() {
 #[test]
 fn json_keeps_types() {
     let lines = logged(Format::Json, "", || {
-        info!(n = 3, f = 1.5, nan = f64::NAN, yes = true, text = "3", "said \"so\"");
+        info!(
+            n = 3,
+            f = 1.5,
+            nan = f64::NAN,
+            yes = true,
+            text = "3",
+            "said \"so\""
+        );
     });
     let json: Json = serde_json::from_str(&format!("{{\"{}", lines[0])).unwrap();
     assert_eq!(
@@ -156,7 +162,12 @@ fn colour_is_only_in_the_level() {
         colour: true,
         sink: Box::new(|_| {}),
     };
-    let line = lines.line(SystemTime::UNIX_EPOCH, Level::WARN, None, &Fields::default());
+    let line = lines.line(
+        SystemTime::UNIX_EPOCH,
+        Level::WARN,
+        None,
+        &Fields::default(),
+    );
     assert_eq!(
         line,
         "ts=1970-01-01T00:00:00.000Z level=\x1b[33mwarn\x1b[0m\n"
