@@ -11,8 +11,8 @@
 //! - One loop ([`run`]) owns the [`schedule`] of all targets and starts a task
 //!   for each scrape ([`scrape`]), so that an idle target costs its labels and
 //!   a place in a heap.
-//! - What comes of it is on the [`status`] board, in the [`metrics`], and, when
-//!   it is news ([`report`]), in the log.
+//! - What comes of it is kept by job ([`tracker`]), on the [`status`] board, in
+//!   the [`metrics`], and, when it is news ([`report`]), in the log.
 
 mod discovery;
 mod explain;
@@ -29,6 +29,7 @@ mod status;
 mod target;
 #[cfg(test)]
 mod testing;
+mod tracker;
 
 pub use self::{
     once::{OnceSettings, ScrapeOutcome, scrape_once},
