@@ -270,3 +270,6 @@ fn over(target: &Target, limit: usize) -> Unscraped {
         error: Some(format!("not scraped: the job has more than target_limit, {limit}").into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
