@@ -42,7 +42,7 @@ pub use self::{
 use self::{job::Job, run::Loop, schedule::Places};
 use crate::{
     pipeline::{Context, Entry, Receiver, ReceiverError},
-    settings::Problem,
+    settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -62,9 +62,8 @@ pub struct PprofReceiver {
 impl Settings {
     /// The receiver, if nothing is wrong.
     pub fn build(self, context: &Context) -> Result<PprofReceiver, Vec<Problem>> {
-        let mut problems = self.own_problems();
         let (jobs, wrong) = self.compile();
-        problems.extend(wrong);
+        let problems = [self.own_problems(), wrong].concat();
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -101,6 +100,12 @@ impl Settings {
                 delta: self.max_concurrent_delta_scrapes,
             },
         }
+    }
+}
+
+impl ComponentSettings for Settings {
+    fn problems(&self) -> Vec<Problem> {
+        [self.own_problems(), self.compile().1].concat()
     }
 }
 

@@ -4,9 +4,11 @@
 //! logged once and counted; a file that is gone takes its targets with it.
 
 use super::super::{job::Job, settings::FileSdConfig, target::Group};
-use crate::{profile::Labels, settings::Problem};
+use crate::{
+    profile::Labels,
+    settings::{Node, Problem},
+};
 use prometheus_client::metrics::counter::Counter;
-use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -278,34 +280,26 @@ fn parse(path: &Path, text: &[u8]) -> Result<Vec<Group>, FileError> {
 }
 
 fn yaml(text: &str) -> Result<Value, FileError> {
-    let documents =
-        Yaml::load_from_str(text).map_err(|error| FileError::Yaml(error.to_string()))?;
-    documents.first().map_or(Ok(Value::Null), from_yaml)
+    let node = Node::from_text("", text).map_err(|report| FileError::Yaml(report.to_string()))?;
+    Ok(from_yaml(&node))
 }
 
-fn from_yaml(yaml: &Yaml) -> Result<Value, FileError> {
-    Ok(match yaml {
-        Yaml::Value(Scalar::Null) => Value::Null,
-        Yaml::Value(Scalar::Boolean(value)) => Value::from(*value),
-        Yaml::Value(Scalar::Integer(value)) => Value::from(*value),
-        Yaml::Value(Scalar::FloatingPoint(value)) => Value::from(value.into_inner()),
-        Yaml::Value(Scalar::String(value)) => Value::from(&**value),
-        Yaml::Sequence(items) => {
-            Value::Array(items.iter().map(from_yaml).collect::<Result<_, _>>()?)
-        }
-        Yaml::Mapping(pairs) => {
-            let mut map = serde_json::Map::new();
-            for (key, value) in pairs {
-                let key = scalar(&from_yaml(key)?).ok_or_else(|| shape("a key is no text"))?;
-                map.insert(key, from_yaml(value)?);
-            }
-            Value::Object(map)
-        }
-        Yaml::Tagged(_, inner) => from_yaml(inner)?,
-        Yaml::Representation(..) | Yaml::Alias(_) | Yaml::BadValue => {
-            return Err(shape("a value is not readable"));
-        }
-    })
+/// Scalars stay text: what is asked for here is text.
+fn from_yaml(node: &Node) -> Value {
+    if let Some(text) = node.text() {
+        return if node.is_null() {
+            Value::Null
+        } else {
+            text.into()
+        };
+    }
+    if node.entries().is_empty() {
+        return node.items().iter().map(from_yaml).collect();
+    }
+    let entries = node.entries().iter();
+    entries
+        .map(|entry| (entry.key.clone(), from_yaml(&entry.node)))
+        .collect()
 }
 
 fn group(value: &Value, path: &str) -> Result<Group, FileError> {
