@@ -430,6 +430,9 @@ fn alert_trouble(error: &rustls::Error) -> String {
         AlertDescription::ProtocolVersion => {
             "the server refuses the TLS version: look at min_version and max_version".into()
         }
+        AlertDescription::NoApplicationProtocol => {
+            "the server offers no HTTP/2 here, which gRPC needs: is it the right port?".into()
+        }
         AlertDescription::UnrecognisedName => {
             "the server does not know the name it is asked for: set the server name".into()
         }

@@ -16,6 +16,7 @@ pub mod listen;
 pub mod live_file;
 pub mod proxy;
 pub mod resolve;
+mod spawn;
 mod stream;
 pub mod tls;
 

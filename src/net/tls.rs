@@ -77,6 +77,9 @@ impl LiveTls {
                 "insecure_skip_verify is set: whoever sits between can read and change everything"
             );
         }
+        if spec.raised {
+            warn!("min_version is older than TLS 1.2, which is the oldest supported: 1.2 it is");
+        }
         let own = spec.ca.is_some() || spec.cert.is_some();
         let inner = Inner {
             every: spec.reload_interval.unwrap_or(CHECK_EVERY).max(CHECK_EVERY),

@@ -112,6 +112,8 @@ pub struct TlsSpec {
     pub(super) skip_verify: bool,
     pub(super) min: Version,
     pub(super) max: Version,
+    /// An older `min_version` was asked for than there is.
+    pub(super) raised: bool,
     pub(super) reload_interval: Option<std::time::Duration>,
 }
 
@@ -158,6 +160,7 @@ impl TlsConfig {
             skip_verify: self.insecure_skip_verify,
             min: Version::Tls12,
             max: Version::Tls13,
+            raised: false,
             reload_interval: None,
         };
         let refs = self.cert_ref.is_some() || self.key_ref.is_some();
@@ -210,6 +213,7 @@ impl ClientTls {
             skip_verify: self.insecure_skip_verify,
             min: Version::Tls12,
             max: Version::Tls13,
+            raised: false,
             reload_interval: self
                 .reload_interval
                 .filter(|every| !every.is_zero())
@@ -250,7 +254,7 @@ impl TlsSpec {
             match value.as_deref().map(version) {
                 None => {}
                 Some(Some(Named::Known(known))) => *bound = known,
-                Some(Some(Named::Old)) if key == "min_version" => {}
+                Some(Some(Named::Old)) if key == "min_version" => self.raised = true,
                 Some(Some(Named::Old)) => problems.push(Problem::new(
                     key,
                     "TLS below 1.2 is not supported: write TLS12 or TLS13 (1.2 or 1.3)",
@@ -279,12 +283,6 @@ impl std::fmt::Debug for TlsSpec {
             .field("skip_verify", &self.skip_verify)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether `name` is a version that is older than what is supported, for a
-/// warning.
-pub(super) fn is_old(name: &Option<String>) -> bool {
-    matches!(text(name).as_deref().map(version), Some(Some(Named::Old)))
 }
 
 enum Named {
