@@ -10,11 +10,11 @@ use crate::r#gen::query::{
     query_response::Report,
     query_service_client::QueryServiceClient,
 };
-use prost::Message;
 use profile_relay::r#gen::{
     pprof::Profile,
     profilestore::{WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient},
 };
+use prost::Message;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -130,7 +130,12 @@ impl RealParca {
             label_name: label.into(),
             ..ValuesRequest::default()
         };
-        Ok(self.client().values(request).await?.into_inner().label_values)
+        Ok(self
+            .client()
+            .values(request)
+            .await?
+            .into_inner()
+            .label_values)
     }
 
     /// Everything between two times (nanoseconds, inclusive) as one pprof.
@@ -175,11 +180,7 @@ impl RealParca {
     }
 
     /// The points (seconds, value) of a query; empty when there is nothing.
-    pub async fn points(
-        &self,
-        query: &str,
-        range: (i64, i64),
-    ) -> Result<Vec<(i64, i64)>, Status> {
+    pub async fn points(&self, query: &str, range: (i64, i64)) -> Result<Vec<(i64, i64)>, Status> {
         let request = QueryRangeRequest {
             query: query.into(),
             start: Some(timestamp(range.0)),
@@ -191,7 +192,11 @@ impl RealParca {
             Err(status) if status.code() == tonic::Code::NotFound => Ok(Vec::new()),
             Err(status) => Err(status),
             Ok(answer) => {
-                let samples = answer.into_inner().series.into_iter().flat_map(|s| s.samples);
+                let samples = answer
+                    .into_inner()
+                    .series
+                    .into_iter()
+                    .flat_map(|s| s.samples);
                 Ok(samples
                     .map(|s| (s.timestamp.unwrap_or_default().seconds, s.value))
                     .collect())
@@ -219,7 +224,10 @@ impl Drop for RealParca {
 pub fn flat(profile: &Profile) -> BTreeMap<String, i64> {
     let mut sums = BTreeMap::new();
     for sample in &profile.sample {
-        let leaf = sample.location_id.first().and_then(|id| location(profile, *id));
+        let leaf = sample
+            .location_id
+            .first()
+            .and_then(|id| location(profile, *id));
         *sums.entry(leaf.unwrap_or_default()).or_default() += sample.value[0];
     }
     sums.retain(|_, sum| *sum != 0);
@@ -234,7 +242,11 @@ fn location(profile: &Profile, id: u64) -> Option<String> {
     let function = profile.function.iter().find(|f| f.id == line.function_id)?;
     let text = |at: i64| profile.string_table[at as usize].clone();
     let name = text(function.name);
-    Some(if name.is_empty() { text(function.system_name) } else { name })
+    Some(if name.is_empty() {
+        text(function.system_name)
+    } else {
+        name
+    })
 }
 
 fn merge(query: &str, range: (i64, i64), report: ReportType) -> QueryRequest {

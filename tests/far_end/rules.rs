@@ -8,8 +8,8 @@
 
 use super::{StoredProfile, pprof};
 use bytes::Bytes;
-use prost::Message;
 use profile_relay::r#gen::profilestore::{LabelSet, RawSample, WriteRawRequest};
+use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
@@ -90,8 +90,9 @@ fn labels(set: &LabelSet) -> Result<BTreeMap<String, String>, Fault> {
 
 /// Inflated and decoded.
 fn open(sample: &RawSample) -> Result<pprof::Profile, Fault> {
-    let raw = inflate(&sample.raw_profile)
-        .map_err(|error| Fault::Refused(Code::Unknown, format!("decompressing profile: {error}")))?;
+    let raw = inflate(&sample.raw_profile).map_err(|error| {
+        Fault::Refused(Code::Unknown, format!("decompressing profile: {error}"))
+    })?;
     if raw.is_empty() {
         return crash("no bytes, hence no period_type");
     }
@@ -289,14 +290,22 @@ fn later(profile: &pprof::Profile, outcome: &mut Outcome) {
             }
         }
     }
-    if profile.string_table.iter().any(|s| std::str::from_utf8(s).is_err()) {
+    if profile
+        .string_table
+        .iter()
+        .any(|s| std::str::from_utf8(s).is_err())
+    {
         outcome.harms.push("text that is not UTF-8".into());
     }
     if profile.time_nanos <= 0 {
-        outcome.harms.push("no time: stored as 1970 or before".into());
+        outcome
+            .harms
+            .push("no time: stored as 1970 or before".into());
     }
     if profile.duration_nanos < 0 {
-        outcome.harms.push("negative duration: no query finds it".into());
+        outcome
+            .harms
+            .push("negative duration: no query finds it".into());
     }
 }
 

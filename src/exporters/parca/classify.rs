@@ -240,14 +240,26 @@ mod tests {
             (InvalidArgument, "invalid label name: ", "bad part"),
             (InvalidArgument, "failed to parse profile: x", "bad part"),
             (InvalidArgument, "invalid profile: x", "bad part"),
-            (Unknown, "decompressing profile: gzip: invalid header", "bad part"),
+            (
+                Unknown,
+                "decompressing profile: gzip: invalid header",
+                "bad part",
+            ),
             (Unknown, "invalid profile type at row 3 (a b)", "bad part"),
             (Unknown, "insert: no space left on device", "unknown"),
             (Unknown, "unexpected EOF", "unknown"),
-            (Unknown, "connection error: desc = \"i/o timeout\"", "too large"),
+            (
+                Unknown,
+                "connection error: desc = \"i/o timeout\"",
+                "too large",
+            ),
             (Internal, "grpc: error unmarshalling request: x", "bad part"),
             (Internal, "stream terminated", "retry"),
-            (ResourceExhausted, "grpc: received message larger than max (2 vs. 1)", "too large"),
+            (
+                ResourceExhausted,
+                "grpc: received message larger than max (2 vs. 1)",
+                "too large",
+            ),
             (ResourceExhausted, "slow down", "retry"),
             (OutOfRange, "decoded message length too large", "too large"),
             (DeadlineExceeded, "context deadline exceeded", "retry"),
@@ -307,7 +319,11 @@ mod tests {
             (504, "retry"),
             (505, "retry"),
         ] {
-            assert_eq!(name(&by_http(http, &Status::unknown(""))), meaning, "{http}");
+            assert_eq!(
+                name(&by_http(http, &Status::unknown(""))),
+                meaning,
+                "{http}"
+            );
         }
     }
 

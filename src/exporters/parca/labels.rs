@@ -133,9 +133,9 @@ pub(super) fn promote(labels: &Labels, promoted: &[(String, String)]) -> Labels 
 
 fn is_fine(labels: &Labels) -> bool {
     labels.name().is_some_and(is_classic_label)
-        && labels
-            .iter()
-            .all(|l| l.name.as_ref() == NAME || (is_classic_label(&l.name) && !is_internal(&l.name)))
+        && labels.iter().all(|l| {
+            l.name.as_ref() == NAME || (is_classic_label(&l.name) && !is_internal(&l.name))
+        })
 }
 
 fn is_internal(name: &str) -> bool {
@@ -222,7 +222,10 @@ mod tests {
         let (text, applied) = mended(&[("job", "api")]);
         assert_eq!(text, r#"{__name__="alloc_space", job="api"}"#);
         assert_eq!(applied, [LabelRule::MissingName]);
-        assert_eq!(mend(&Labels::default(), String::new).labels.name(), Some("profile"));
+        assert_eq!(
+            mend(&Labels::default(), String::new).labels.name(),
+            Some("profile")
+        );
     }
 
     #[test]
@@ -238,7 +241,7 @@ mod tests {
             assert_eq!(applied, [LabelRule::ProfileName]);
         }
         let (text, applied) = mended(&[(NAME, "m"), ("k8s.pod/name", "p"), ("1st", "x")]);
-        assert_eq!(text, r#"{__name__="m", _1st="x", k8s_pod_name="p"}"#);
+        assert_eq!(text, r#"{_1st="x", __name__="m", k8s_pod_name="p"}"#);
         assert_eq!(applied, [LabelRule::LabelName]);
     }
 
@@ -251,12 +254,23 @@ mod tests {
 
     #[test]
     fn who_had_a_name_keeps_it_and_nothing_is_lost() {
-        let (text, applied) =
-            mended(&[(NAME, "m"), ("a-b", "1"), ("a.b", "2"), ("a_b", "3"), ("a_b_2", "4")]);
-        assert_eq!(text, r#"{__name__="m", a_b="3", a_b_2="4", a_b_3="1", a_b_4="2"}"#);
+        let (text, applied) = mended(&[
+            (NAME, "m"),
+            ("a-b", "1"),
+            ("a.b", "2"),
+            ("a_b", "3"),
+            ("a_b_2", "4"),
+        ]);
+        assert_eq!(
+            text,
+            r#"{__name__="m", a_b="3", a_b_2="4", a_b_3="1", a_b_4="2"}"#
+        );
         assert_eq!(applied, [LabelRule::LabelName, LabelRule::LabelCollision]);
         let (text, _) = mended(&[(NAME, "m"), ("--name--", "x")]);
-        assert_eq!(text, r#"{__name__="m", __name___2="x"}"#, "Parca takes the last of two names");
+        assert_eq!(
+            text, r#"{__name__="m", __name___2="x"}"#,
+            "Parca takes the last of two names"
+        );
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! A target that breaks a rule breaks it with every profile, so a line about
 //! one series and one rule is written once in [`QUIET`].
 
-use crate::{profile::Labels, settings::Id, telemetry::{MetricSet, Metrics}};
+use crate::{
+    profile::Labels,
+    settings::Id,
+    telemetry::{MetricSet, Metrics},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},

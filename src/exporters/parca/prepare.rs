@@ -74,7 +74,8 @@ impl Preparer {
                 .and_then(|pieces| pieces)
                 .ok()?;
             if pieces.len() > 1 {
-                let part = |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
+                let part =
+                    |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
                 return pieces.into_iter().map(part).collect::<Result<_, _>>().ok();
             }
             if target < 2 {
@@ -85,12 +86,7 @@ impl Preparer {
     }
 
     /// The body as it is, or mended; it breaks no rule.
-    fn mended(
-        &self,
-        series: &Labels,
-        pprof: Pprof,
-        received: SystemTime,
-    ) -> Result<Pprof, Reason> {
+    fn mended(&self, series: &Labels, pprof: Pprof, received: SystemTime) -> Result<Pprof, Reason> {
         let broken = match pprof.check(self.max_inflated) {
             Ok(checked) => checked.broken,
             Err(unreadable) => return Err(self.unreadable(series, unreadable)),
