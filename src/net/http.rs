@@ -500,7 +500,7 @@ impl HttpError {
 impl From<ConnectError> for HttpError {
     fn from(error: ConnectError) -> Self {
         match error.phase {
-            Phase::Resolve | Phase::Connect => Self::Connect(error),
+            Phase::Resolve | Phase::Connect | Phase::Greeting => Self::Connect(error),
             Phase::Proxy => Self::Proxy(error),
             Phase::Tls => Self::Tls(error),
         }
