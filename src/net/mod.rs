@@ -1,3 +1,33 @@
 //! Sockets: client connections with TLS, proxies and credentials; listeners.
 //!
+//! - [`http`]: the HTTP client of scraping
+//! - [`grpc`]: the gRPC channel of exporters
+//! - [`connect`]: from an address to a stream: names, proxies, TLS
+//! - [`tls`], [`live_file`]: certificates and secrets that follow their files
+//! - [`listen`]: binding
+//!
 //! Knows no component.
+
+pub mod connect;
+mod credentials;
+pub mod grpc;
+pub mod http;
+pub mod listen;
+pub mod live_file;
+pub mod proxy;
+pub mod resolve;
+mod spawn;
+mod stream;
+pub mod tls;
+
+pub use self::{
+    connect::{ConnectError, Connector, Phase},
+    grpc::{GrpcChannel, GrpcClientSettings},
+    http::{HttpClient, HttpClientSettings, HttpError},
+    listen::bind,
+    live_file::LiveFile,
+    proxy::ProxySettings,
+    resolve::{Resolve, SystemResolver},
+    stream::Stream,
+    tls::{ClientTls, LiveTls, TlsConfig},
+};

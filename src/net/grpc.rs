@@ -1,0 +1,255 @@
+//! The gRPC channel of exporters: tonic's clients over connections of our own.
+//!
+//! tonic's `Channel` hides what became of a request when a connection ends. Here
+//! the connections are hyper's, so that connecting is a phase of its own, a
+//! request that was not taken comes back and goes to the next connection in
+//! silence (a backend that closes idle connections, as Parca does after 5 s,
+//! costs nothing), and what did happen to it is told apart (see [`failure`]).
+
+mod answer;
+mod backend;
+mod balance;
+pub mod failure;
+mod settings;
+mod target;
+
+pub use self::{
+    failure::{TransportFailure, classify_transport, http_retry_after, http_status},
+    settings::{BalancerName, Compression, GrpcAuth, GrpcBasicAuth, GrpcClientSettings, Keepalive},
+};
+
+use self::{
+    balance::Balancer,
+    target::{Place, Target},
+};
+use super::{
+    connect::{Connector, Shared},
+    credentials::{Credentials, LiveText, sensitive},
+    resolve::{Resolve, SystemResolver},
+    tls::{LiveTls, settings as tls},
+};
+use crate::settings::Problem;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header, uri};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, body::Body};
+use tracing::warn;
+
+/// How often a request that no connection took goes to another one.
+const MAX_TRIES: usize = 4;
+
+/// Calls one backend, over all addresses of its name. Cheap to clone; clones
+/// share connections. It is the inner service of a generated client:
+/// `ProfileStoreServiceClient::new(channel)`.
+#[derive(Clone)]
+pub struct GrpcChannel(Arc<Inner>);
+
+struct Inner {
+    balancer: Arc<Balancer>,
+    origin: uri::Parts,
+    auth: Option<Credentials>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    timeout: Duration,
+}
+
+// === impl GrpcChannel ===
+
+impl GrpcChannel {
+    /// A channel, with the files that the settings name read for the first time.
+    /// It connects when it is first used.
+    pub fn new(settings: &GrpcClientSettings) -> Result<Self, Vec<Problem>> {
+        Self::resolving(settings, Arc::new(SystemResolver))
+    }
+
+    /// As [`GrpcChannel::new`], with names looked up by `resolver`.
+    pub fn resolving(
+        settings: &GrpcClientSettings,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let target = Target::parse(&settings.endpoint, settings.tls.insecure)
+            .map_err(|problem| vec![problem])?;
+        let auth = credentials(&settings.auth)
+            .map_err(|problem| problems.push(problem.below("auth")))
+            .ok()
+            .flatten();
+        let connector = connector(settings, &target, resolver.clone())
+            .map_err(|found| problems.extend(found))
+            .ok();
+        let Some(connector) = connector.filter(|_| problems.is_empty()) else {
+            return Err(problems);
+        };
+        if auth.is_some() && !target.tls && !matches!(target.place, Place::Unix(_)) {
+            warn!(
+                endpoint = settings.endpoint,
+                "credentials are sent without TLS: whoever listens can use them"
+            );
+        }
+        let headers = settings
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((HeaderName::try_from(name).ok()?, sensitive(value.expose())?))
+            })
+            .collect();
+        Ok(Self(Arc::new(Inner {
+            origin: target.origin.clone().into_parts(),
+            balancer: Arc::new(Balancer::new(settings, target, connector, resolver)),
+            auth,
+            headers,
+            timeout: settings.timeout.get(),
+        })))
+    }
+}
+
+impl tower_service::Service<Request<Body>> for GrpcChannel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.call(request).await })
+    }
+}
+
+impl fmt::Debug for GrpcChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GrpcChannel({:?})", self.0.origin.authority)
+    }
+}
+
+fn connector(
+    settings: &GrpcClientSettings,
+    target: &Target,
+    resolver: Arc<dyn Resolve>,
+) -> Result<Connector, Vec<Problem>> {
+    let tls = if target.tls {
+        let below = |problems: Vec<Problem>| {
+            problems
+                .into_iter()
+                .map(|problem| problem.below("tls"))
+                .collect::<Vec<_>>()
+        };
+        let spec = settings.tls.spec().map_err(below)?;
+        Some(LiveTls::new(spec, &["h2"]).map_err(below)?)
+    } else {
+        None
+    };
+    Ok(Connector::new(Shared {
+        tls,
+        proxies: settings.proxy.proxies()?,
+        tunnel: true,
+        timeout: settings.connect_timeout.get(),
+        resolver,
+    }))
+}
+
+fn credentials(auth: &GrpcAuth) -> Result<Option<Credentials>, Problem> {
+    if let Some(basic) = &auth.basic {
+        let user = LiveText::load(
+            "basic.username_file",
+            tls::text(&basic.username),
+            tls::file(&basic.username_file),
+        )?;
+        let password = LiveText::load(
+            "basic.password_file",
+            tls::secret(&basic.password),
+            tls::file(&basic.password_file),
+        )?;
+        return Ok(Some(Credentials::Basic(user, password)));
+    }
+    let text = tls::secret(&auth.bearer_token);
+    let file = tls::file(&auth.bearer_token_file);
+    if text.is_none() && file.is_none() {
+        return Ok(None);
+    }
+    let token = LiveText::load("bearer_token_file", text, file)?;
+    Ok(Some(Credentials::Scheme("Bearer".into(), token)))
+}
+
+// === impl Inner ===
+
+impl Inner {
+    async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+        self.prepare(&mut request)?;
+        let exchange = self.exchange(request);
+        if self.timeout.is_zero() {
+            return answer::checked(exchange.await?, None);
+        }
+        let deadline = Instant::now() + self.timeout;
+        let response = timeout_at(deadline, exchange)
+            .await
+            .map_err(|_| failure::late(self.timeout))??;
+        answer::checked(response, Some((deadline, self.timeout)))
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<hyper::body::Incoming>, Status> {
+        for _ in 0..MAX_TRIES {
+            let mut sender = self.balancer.pick().await.map_err(failure::not_connected)?;
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(mut error) => match error.take_message() {
+                    Some(untouched) => request = untouched,
+                    None => return Err(failure::broken(error.into_error())),
+                },
+            }
+        }
+        Err(failure::unsent())
+    }
+
+    fn prepare(&self, request: &mut Request<Body>) -> Result<(), Status> {
+        let mut parts = uri::Parts::default();
+        parts.scheme.clone_from(&self.origin.scheme);
+        parts.authority.clone_from(&self.origin.authority);
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        *request.uri_mut() =
+            Uri::from_parts(parts).map_err(|error| Status::internal(error.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, super::http::USER_AGENT);
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        if let Some(auth) = &self.auth {
+            let value = auth.header().map_err(Status::unauthenticated)?;
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        if !self.timeout.is_zero() {
+            headers
+                .entry("grpc-timeout")
+                .or_insert_with(|| grpc_timeout(self.timeout));
+        }
+        Ok(())
+    }
+}
+
+/// At most eight digits and a unit.
+fn grpc_timeout(timeout: Duration) -> HeaderValue {
+    let millis = timeout.as_millis().max(1);
+    let text = if millis < 100_000_000 {
+        format!("{millis}m")
+    } else {
+        format!("{}S", timeout.as_secs().min(99_999_999))
+    };
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("30S"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,511 @@
+//! The HTTP client of scraping: many targets, one request a target at a time.
+//!
+//! Ten thousand kept connections must be cheap, so a connection that waits for
+//! its next request is nothing but its socket (see [`pool`]); hyper's state and
+//! buffers exist only while a request is under way. No `Accept-Encoding` is
+//! sent, as Parca sends none: a profile is compressed by who made it.
+//!
+//! Deadlines are the caller's: dropping the future, or the body, ends a request.
+
+mod oauth2;
+mod pool;
+mod settings;
+
+pub use self::settings::{Authorization, BasicAuth, HttpClientSettings, HttpHeader, OAuth2};
+
+use self::{
+    oauth2::TokenSource,
+    pool::{Lease, Pool},
+    settings::{file_of, secret_of, text_of},
+};
+use super::{
+    connect::{ConnectError, Connector, Phase, Shared, late_alert},
+    credentials::{Credentials, LiveText, sensitive},
+    proxy::{ProxySettings, address, host_port},
+    resolve::{Resolve, SystemResolver},
+    tls::{LiveTls, TlsConfig},
+};
+use crate::settings::Problem;
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+use url::Url;
+
+/// As Go's `net/http`.
+const MAX_REDIRECTS: usize = 10;
+
+/// How long a connection waits for its next request; prometheus/common's value,
+/// above any sane scrape interval.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The longest that connecting may take; the caller's deadline is shorter as a
+/// rule.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections kept for their next request, unless the caller says otherwise.
+pub const MAX_IDLE_CONNECTIONS: usize = 20_000;
+
+/// Who asks.
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("profile-relay/", env!("CARGO_PKG_VERSION")));
+
+/// Asks targets. Cheap to clone; clones share connections and tokens.
+#[derive(Clone)]
+pub struct HttpClient(Arc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    pool: Pool,
+    auth: Auth,
+    headers: Vec<(HeaderName, LiveText)>,
+    follow_redirects: bool,
+}
+
+enum Auth {
+    None,
+    Header(Credentials),
+    OAuth2(Box<TokenSource>),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The name has no address, or nothing answers there.
+    #[error("{0}")]
+    Connect(ConnectError),
+    /// The TLS handshake failed.
+    #[error("{0}")]
+    Tls(ConnectError),
+    /// The proxy cannot be reached or refuses.
+    #[error("{0}")]
+    Proxy(ConnectError),
+    /// No credentials: the token server refuses, or a file holds what no header
+    /// may.
+    #[error("no credentials: {0}")]
+    Auth(String),
+    /// More than 10 redirects.
+    #[error("more than 10 redirects, the last to {0}")]
+    TooManyRedirects(String),
+    /// A redirect leads to no address.
+    #[error("a redirect to {0:?}, which is no http address")]
+    Redirect(String),
+    /// The connection broke before the answer's head, or what came back is no
+    /// HTTP.
+    #[error("{cause}")]
+    Io {
+        /// The reason.
+        cause: String,
+    },
+    /// The address cannot be asked.
+    #[error("{0:?} cannot be asked: write http://host:port/path or https://host:port/path")]
+    Address(String),
+}
+
+// === impl HttpClient ===
+
+impl HttpClient {
+    /// A client, with the files that the settings name read for the first time.
+    pub fn new(settings: &HttpClientSettings) -> Result<Self, Vec<Problem>> {
+        Self::bounded(settings, MAX_IDLE_CONNECTIONS)
+    }
+
+    /// A client that keeps at most `max_idle_connections` for later.
+    pub fn bounded(
+        settings: &HttpClientSettings,
+        max_idle_connections: usize,
+    ) -> Result<Self, Vec<Problem>> {
+        let pool = Pool::new(max_idle_connections, IDLE_TIMEOUT);
+        Self::build(settings, pool, Arc::new(SystemResolver))
+    }
+
+    fn build(
+        settings: &HttpClientSettings,
+        pool: Pool,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let alpn: &[&str] = if settings.enable_http2 {
+            &["h2", "http/1.1"]
+        } else {
+            &["http/1.1"]
+        };
+        let connector = connector(
+            &settings.tls_config,
+            &settings.proxy,
+            alpn,
+            resolver.clone(),
+        )
+        .map_err(|found| problems.extend(found))
+        .ok();
+        let headers = headers(settings)
+            .map_err(|found| problems.extend(found))
+            .ok();
+        let auth = Auth::load(settings, &resolver)
+            .map_err(|found| problems.extend(found))
+            .ok();
+        match (connector, headers, auth) {
+            (Some(connector), Some(headers), Some(auth)) => Ok(Self(Arc::new(Inner {
+                connector,
+                pool,
+                auth,
+                headers,
+                follow_redirects: settings.follow_redirects,
+            }))),
+            _ => Err(problems),
+        }
+    }
+
+    /// Asks for `uri` and follows redirects if the settings say so. An answer of
+    /// any status is an answer.
+    pub async fn get(&self, uri: &Uri) -> Result<Response<Incoming>, HttpError> {
+        let mut current = uri.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let trusted = is_same_place(uri, &current);
+            let response = self.0.ask(&current, trusted).await?;
+            let location = response
+                .headers()
+                .get(header::LOCATION)
+                .filter(|_| self.0.follow_redirects && is_redirect(response.status()));
+            let Some(location) = location else {
+                return Ok(response);
+            };
+            current = join(&current, location)?;
+        }
+        Err(HttpError::TooManyRedirects(current.to_string()))
+    }
+}
+
+impl HttpClient {
+    /// A client without credentials, headers or redirects.
+    fn plain(connector: Connector, pool: Pool) -> Self {
+        Self(Arc::new(Inner {
+            connector,
+            pool,
+            auth: Auth::None,
+            headers: Vec::new(),
+            follow_redirects: false,
+        }))
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// What connects to `https` and `http` addresses by these settings; problems
+/// are below `tls_config` or at the proxy's keys.
+fn connector(
+    tls: &TlsConfig,
+    proxy: &ProxySettings,
+    alpn: &[&str],
+    resolver: Arc<dyn Resolve>,
+) -> Result<Connector, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let tls = tls
+        .spec()
+        .and_then(|spec| LiveTls::new(spec, alpn))
+        .map_err(|found| {
+            problems.extend(found.into_iter().map(|problem| problem.below("tls_config")));
+        })
+        .ok();
+    match proxy.proxies() {
+        Ok(proxies) if problems.is_empty() => Ok(Connector::new(Shared {
+            tls,
+            proxies,
+            tunnel: false,
+            timeout: CONNECT_TIMEOUT,
+            resolver,
+        })),
+        Ok(_) => Err(problems),
+        Err(found) => {
+            problems.extend(found);
+            Err(problems)
+        }
+    }
+}
+
+fn headers(settings: &HttpClientSettings) -> Result<Vec<(HeaderName, LiveText)>, Vec<Problem>> {
+    let mut headers = Vec::new();
+    let mut problems = Vec::new();
+    for (name, header) in &settings.http_headers {
+        let path = format!("http_headers.{name}");
+        let Ok(parsed) = HeaderName::try_from(name.as_str()) else {
+            problems.push(Problem::new(path, "no header name"));
+            continue;
+        };
+        let given = header.values.iter().map(String::as_str);
+        let secret = header.secrets.iter().map(crate::settings::Secret::expose);
+        for value in given.chain(secret) {
+            headers.push((parsed.clone(), LiveText::Fixed(value.into())));
+        }
+        for file in &header.files {
+            match LiveText::load(&path, None, Some(file.0.clone())) {
+                Ok(text) => headers.push((parsed.clone(), text)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(headers)
+    } else {
+        Err(problems)
+    }
+}
+
+// === impl Auth ===
+
+impl Auth {
+    fn load(
+        settings: &HttpClientSettings,
+        resolver: &Arc<dyn Resolve>,
+    ) -> Result<Self, Vec<Problem>> {
+        let one = |problem| vec![problem];
+        if let Some(oauth2) = &settings.oauth2 {
+            return TokenSource::load(oauth2, resolver.clone())
+                .map(|source| Self::OAuth2(Box::new(source)))
+                .map_err(|problems| {
+                    let below = |problem: Problem| problem.below("oauth2");
+                    problems.into_iter().map(below).collect()
+                });
+        }
+        if let Some(basic) = &settings.basic_auth {
+            let user = LiveText::load(
+                "basic_auth.username_file",
+                text_of(&basic.username),
+                file_of(&basic.username_file),
+            );
+            let password = LiveText::load(
+                "basic_auth.password_file",
+                secret_of(&basic.password),
+                file_of(&basic.password_file),
+            );
+            return match (user, password) {
+                (Ok(user), Ok(password)) => Ok(Self::Header(Credentials::Basic(user, password))),
+                (user, password) => Err(user.err().into_iter().chain(password.err()).collect()),
+            };
+        }
+        let (scheme, path, text, file) = match &settings.authorization {
+            Some(given) => (
+                given.scheme(),
+                "authorization.credentials_file",
+                secret_of(&given.credentials),
+                file_of(&given.credentials_file),
+            ),
+            None => (
+                "Bearer",
+                "bearer_token_file",
+                secret_of(&settings.bearer_token),
+                file_of(&settings.bearer_token_file),
+            ),
+        };
+        if settings.authorization.is_none() && text.is_none() && file.is_none() {
+            return Ok(Self::None);
+        }
+        let text = LiveText::load(path, text, file).map_err(one)?;
+        Ok(Self::Header(Credentials::Scheme(scheme.to_owned(), text)))
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// One answer of `uri`. `trusted`: with credentials.
+    async fn ask(&self, uri: &Uri, trusted: bool) -> Result<Response<Incoming>, HttpError> {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        if !trusted {
+            return self.send(&Method::GET, uri, &headers, Bytes::new()).await;
+        }
+        for (name, text) in &self.headers {
+            let value = sensitive(&text.current())
+                .ok_or_else(|| HttpError::Auth(format!("{name} holds what no header may")))?;
+            headers.append(name.clone(), value);
+        }
+        match &self.auth {
+            Auth::None => self.send(&Method::GET, uri, &headers, Bytes::new()).await,
+            Auth::Header(credentials) => {
+                let value = credentials.header().map_err(HttpError::Auth)?;
+                headers.insert(header::AUTHORIZATION, value);
+                self.send(&Method::GET, uri, &headers, Bytes::new()).await
+            }
+            Auth::OAuth2(source) => self.ask_with_token(uri, headers, source).await,
+        }
+    }
+
+    /// Asks with a token, and once more with a new one if it is refused.
+    async fn ask_with_token(
+        &self,
+        uri: &Uri,
+        mut headers: HeaderMap,
+        source: &TokenSource,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let token = source.token().await.map_err(HttpError::Auth)?;
+        headers.insert(header::AUTHORIZATION, token.header.clone());
+        let response = self.send(&Method::GET, uri, &headers, Bytes::new()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || token.is_new {
+            return Ok(response);
+        }
+        let token = source.replace(&token).await.map_err(HttpError::Auth)?;
+        headers.insert(header::AUTHORIZATION, token.header);
+        self.send(&Method::GET, uri, &headers, Bytes::new()).await
+    }
+
+    /// One request, on a kept connection if there is one. A kept connection that
+    /// turns out to be closed is replaced in silence, once.
+    async fn send(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let place = Place::of(uri)?;
+        if let Some(lease) = self.pool.take(&place.key).await {
+            let request = self.request(method, uri, &place, headers, body.clone(), &lease)?;
+            if let Ok(response) = lease.send(request).await {
+                return Ok(response);
+            }
+        }
+        let stream = self.connector.connect(uri).await?;
+        let lease = self
+            .pool
+            .open(place.key.clone(), stream)
+            .await
+            .map_err(|error| HttpError::io(uri, &error))?;
+        let request = self.request(method, uri, &place, headers, body, &lease)?;
+        lease
+            .send(request)
+            .await
+            .map_err(|error| HttpError::io(uri, &error))
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        place: &Place,
+        headers: &HeaderMap,
+        body: Bytes,
+        lease: &Lease,
+    ) -> Result<Request<Full<Bytes>>, HttpError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method.clone();
+        let map = request.headers_mut();
+        if !lease.is_h2() {
+            map.insert(header::HOST, place.host.clone());
+        }
+        map.extend(headers.clone());
+        if lease.is_forwarded() {
+            self.connector.forward_headers(uri, map);
+        }
+        *request.uri_mut() = if lease.is_h2() || lease.is_forwarded() {
+            uri.clone()
+        } else {
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            path.parse()
+                .map_err(|_| HttpError::Address(uri.to_string()))?
+        };
+        Ok(request)
+    }
+}
+
+/// Where a request goes.
+struct Place {
+    /// What connections are kept under.
+    key: Arc<str>,
+    host: HeaderValue,
+}
+
+// === impl Place ===
+
+impl Place {
+    fn of(uri: &Uri) -> Result<Self, HttpError> {
+        let wrong = || HttpError::Address(uri.to_string());
+        let scheme = uri
+            .scheme_str()
+            .filter(|scheme| matches!(*scheme, "http" | "https"))
+            .ok_or_else(wrong)?;
+        let (host, port) = host_port(uri).ok_or_else(wrong)?;
+        let authority = match uri.port_u16() {
+            None if host.contains(':') => format!("[{host}]"),
+            None => host.to_owned(),
+            Some(_) => address(host, port),
+        };
+        Ok(Self {
+            key: format!("{scheme}://{}", address(host, port)).into(),
+            host: HeaderValue::try_from(authority).map_err(|_| wrong())?,
+        })
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Whether `next` may see the credentials of `first`: the same scheme, host and
+/// port, or the same host by `https` on its own port after `http` on its own.
+fn is_same_place(first: &Uri, next: &Uri) -> bool {
+    let places = (host_port(first), host_port(next));
+    let (Some((host, port)), Some((next_host, next_port))) = places else {
+        return false;
+    };
+    let same_scheme = first.scheme() == next.scheme() && port == next_port;
+    let upgraded = next.scheme_str() == Some("https") && port == 80 && next_port == 443;
+    host.eq_ignore_ascii_case(next_host) && (same_scheme || upgraded)
+}
+
+fn join(base: &Uri, location: &HeaderValue) -> Result<Uri, HttpError> {
+    let text = String::from_utf8_lossy(location.as_bytes());
+    let wrong = || HttpError::Redirect(text.clone().into_owned());
+    let mut url = Url::parse(&base.to_string())
+        .and_then(|base| base.join(&text))
+        .map_err(|_| wrong())?;
+    url.set_fragment(None);
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong());
+    }
+    url.as_str().parse().map_err(|_| wrong())
+}
+
+// === impl HttpError ===
+
+impl HttpError {
+    fn io(uri: &Uri, error: &hyper::Error) -> Self {
+        let place = uri.authority().map_or("", |authority| authority.as_str());
+        let cause = if let Some(alert) = late_alert(error) {
+            format!("no TLS with {place}: {alert}")
+        } else if error.is_incomplete_message() || error.is_closed() {
+            format!("{place} closed the connection without an answer")
+        } else if error.is_parse() {
+            format!("{place} does not answer in HTTP: is it the right port, and https or http?")
+        } else {
+            let reason = error
+                .source()
+                .map_or(error.to_string(), ToString::to_string);
+            format!("the connection to {place} broke: {reason}")
+        };
+        Self::Io { cause }
+    }
+}
+
+impl From<ConnectError> for HttpError {
+    fn from(error: ConnectError) -> Self {
+        match error.phase {
+            Phase::Resolve | Phase::Connect => Self::Connect(error),
+            Phase::Proxy => Self::Proxy(error),
+            Phase::Tls => Self::Tls(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

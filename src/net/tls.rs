@@ -1,0 +1,344 @@
+//! TLS for clients, with certificates that follow their files.
+//!
+//! A [`LiveTls`] is asked for its configuration at each handshake and looks at
+//! its files then, at most once a second. What has changed is loaded anew; what
+//! cannot be loaded (a half-written file, a key that does not fit its
+//! certificate yet) leaves the last good configuration in use and is logged once
+//! per change. Connections that are open stay as they are.
+//!
+//! The system's authorities are loaded once per process, at the first handshake
+//! that needs them: a relay that speaks no TLS does not pay for them.
+
+pub(crate) mod settings;
+mod verify;
+
+pub use self::settings::{ClientTls, TlsConfig, TlsSpec};
+
+use self::settings::{Pem, Source};
+use super::live_file::{CHECK_EVERY, FileStamp};
+use crate::settings::Problem;
+use arc_swap::ArcSwapOption;
+use rustls::{
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    version::{TLS12, TLS13},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, TryLockError},
+    time::{Duration, Instant},
+};
+use tracing::{info, warn};
+
+/// A TLS version that rustls knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Version {
+    Tls12,
+    Tls13,
+}
+
+/// The current configuration of a client. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveTls(Arc<Inner>);
+
+struct Inner {
+    spec: TlsSpec,
+    alpn: Vec<Vec<u8>>,
+    every: Duration,
+    config: ArcSwapOption<ClientConfig>,
+    check: Mutex<Check>,
+}
+
+struct Check {
+    at: Instant,
+    stamps: Vec<Option<FileStamp>>,
+}
+
+/// What configuration a client cannot be built from.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TlsError {
+    /// The key that is to blame.
+    key: &'static str,
+    message: String,
+}
+
+// === impl LiveTls ===
+
+impl LiveTls {
+    /// Loads what `spec` names. `alpn`: the protocols to offer, best first.
+    ///
+    /// With nothing but the system's authorities, they are loaded later.
+    pub fn new(spec: TlsSpec, alpn: &[&str]) -> Result<Self, Vec<Problem>> {
+        if spec.skip_verify {
+            warn!(
+                "insecure_skip_verify is set: whoever sits between can read and change everything"
+            );
+        }
+        if spec.raised {
+            warn!("min_version is older than TLS 1.2, which is the oldest supported: 1.2 it is");
+        }
+        let own = spec.ca.is_some() || spec.cert.is_some();
+        let inner = Inner {
+            every: spec.reload_interval.unwrap_or(CHECK_EVERY).max(CHECK_EVERY),
+            check: Mutex::new(Check {
+                at: Instant::now(),
+                stamps: spec.stamps(),
+            }),
+            alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            config: ArcSwapOption::empty(),
+            spec,
+        };
+        if own {
+            let config = inner
+                .build()
+                .map_err(|error| vec![Problem::new(error.key, error.message)])?;
+            inner.config.store(Some(Arc::new(config)));
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The configuration for a handshake now.
+    pub fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        self.0.refresh();
+        if let Some(config) = self.0.config.load_full() {
+            return Ok(config);
+        }
+        let config = Arc::new(self.0.build()?);
+        self.0.config.store(Some(config.clone()));
+        Ok(config)
+    }
+
+    /// The name to ask `host` for and to find in its certificate.
+    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, TlsError> {
+        let spec = &self.0.spec;
+        let name = spec.server_name.as_deref().unwrap_or(host);
+        ServerName::try_from(name.to_owned()).map_err(|_| TlsError {
+            key: spec.server_name_key,
+            message: format!("{name:?} is no server name: set {}", spec.server_name_key),
+        })
+    }
+
+    /// What the configuration calls the server's name.
+    pub(super) fn server_name_key(&self) -> &'static str {
+        self.0.spec.server_name_key
+    }
+}
+
+impl fmt::Debug for LiveTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.spec.fmt(f)
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn refresh(&self) {
+        let mut check = match self.check.try_lock() {
+            Ok(check) => check,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if check.stamps.is_empty() || check.at.elapsed() < self.every {
+            return;
+        }
+        check.at = Instant::now();
+        let stamps = self.spec.stamps();
+        if stamps == check.stamps {
+            return;
+        }
+        check.stamps = stamps;
+        match self.build() {
+            Ok(config) => {
+                self.config.store(Some(Arc::new(config)));
+                info!(files = %self.spec.files(), "certificates read again");
+            }
+            Err(error) => warn!(
+                files = %self.spec.files(),
+                %error,
+                "cannot read certificates again, the last ones stay in use"
+            ),
+        }
+    }
+
+    fn build(&self) -> Result<ClientConfig, TlsError> {
+        let spec = &self.spec;
+        let versions: &[&SupportedProtocolVersion] = match (spec.min, spec.max) {
+            (Version::Tls13, _) => &[&TLS13],
+            (_, Version::Tls12) => &[&TLS12],
+            _ => &[&TLS13, &TLS12],
+        };
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .map_err(|error| TlsError::new("min_version", error))?;
+        let verifier = if spec.skip_verify {
+            verify::anything(provider)
+        } else {
+            self.verifier(provider)?
+        };
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match (&spec.cert, &spec.key) {
+            (Some(cert), Some(key)) => builder
+                .with_client_auth_cert(cert.certificates()?, key.private_key()?)
+                .map_err(|error| TlsError::new(cert.key, identity_trouble(&error)))?,
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = self.alpn.clone();
+        Ok(config)
+    }
+
+    fn verifier(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn rustls::client::danger::ServerCertVerifier>, TlsError> {
+        let Some(ca) = &self.spec.ca else {
+            return verify::by_roots(system_roots()?, Vec::new(), provider)
+                .map_err(|error| TlsError::new("ca_file", error));
+        };
+        let certificates = ca.certificates()?;
+        let mut roots = if self.spec.system_roots {
+            RootCertStore::clone(&*system_roots()?)
+        } else {
+            RootCertStore::empty()
+        };
+        for certificate in &certificates {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| TlsError::new(ca.key, format!("{ca}: {error}")))?;
+        }
+        verify::by_roots(Arc::new(roots), certificates, provider)
+            .map_err(|error| TlsError::new(ca.key, error))
+    }
+}
+
+/// What is wrong with a client certificate, in words.
+fn identity_trouble(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            "the private key does not belong to the certificate".to_owned()
+        }
+        other => format!("the client certificate cannot be used: {other}"),
+    }
+}
+
+/// ring, one instance for all.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER
+        .get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()))
+        .clone()
+}
+
+/// The authorities of the operating system, loaded at the first call.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            warn!(%error, "cannot load an authority of the system");
+        }
+        let mut roots = RootCertStore::empty();
+        let (added, ignored) = roots.add_parsable_certificates(found.certs);
+        info!(added, ignored, "authorities of the system loaded");
+        Arc::new(roots)
+    });
+    if roots.is_empty() {
+        return Err(TlsError::new(
+            "ca_file",
+            "the system has no certificate authorities: install ca-certificates or set ca_file",
+        ));
+    }
+    Ok(roots.clone())
+}
+
+// === impl TlsSpec ===
+
+impl TlsSpec {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca, &self.cert, &self.key]
+            .into_iter()
+            .flatten()
+            .filter_map(|pem| match &pem.source {
+                Source::File(path) => Some(path.as_path()),
+                Source::Text(_) => None,
+            })
+    }
+
+    fn stamps(&self) -> Vec<Option<FileStamp>> {
+        self.paths().map(FileStamp::of).collect()
+    }
+
+    fn files(&self) -> String {
+        let names: Vec<_> = self
+            .paths()
+            .map(|path| path.display().to_string())
+            .collect();
+        names.join(", ")
+    }
+}
+
+// === impl Pem ===
+
+impl Pem {
+    fn bytes(&self) -> Result<Vec<u8>, TlsError> {
+        match &self.source {
+            Source::Text(text) => Ok(text.clone().into_bytes()),
+            Source::File(path) => std::fs::read(path)
+                .map_err(|error| TlsError::new(self.key, format!("cannot read {self}: {error}"))),
+        }
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let bytes = self.bytes()?;
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        match certificates {
+            Ok(found) if !found.is_empty() => Ok(found),
+            Ok(_) => Err(TlsError::new(
+                self.key,
+                format!("{self} holds no certificate: PEM is wanted, -----BEGIN CERTIFICATE-----"),
+            )),
+            Err(error) => Err(TlsError::new(
+                self.key,
+                format!("{self} is no PEM: {error}"),
+            )),
+        }
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(&self.bytes()?).map_err(|_| {
+            TlsError::new(
+                self.key,
+                format!("{self} holds no private key: unencrypted PEM is wanted, -----BEGIN PRIVATE KEY-----"),
+            )
+        })
+    }
+}
+
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Text(_) => f.write_str("the text"),
+            Source::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+// === impl TlsError ===
+
+impl TlsError {
+    fn new(key: &'static str, message: impl fmt::Display) -> Self {
+        Self {
+            key,
+            message: message.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
