@@ -1,29 +1,41 @@
-//! `src/gen` is what `proto/` gives, checked in so that no build needs protoc.
+//! `src/gen` and `tests/gen` are what `proto/` gives, checked in so that no
+//! build needs protoc.
 //!
 //! After a change in `proto/`, run `REGENERATE=1 cargo test --test codegen`.
-
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
 use std::{fs, path::Path};
 
+/// What the relay speaks.
 const PROTOS: &[&str] = &[
     "google/pprof/profile.proto",
     "parca/profilestore/v1alpha1/profilestore.proto",
 ];
 
+/// What only tests speak: clients that read back.
+const TEST_PROTOS: &[&str] = &["parca/query/v1alpha1/query.proto"];
+
 #[test]
 fn generated_code_is_current() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let fresh = tempfile::tempdir().expect("a folder for the output");
-    generate(&root.join("proto"), PROTOS, fresh.path());
-    compare(fresh.path(), &root.join("src/gen"));
+    let builder = tonic_prost_build::configure();
+    check(builder, PROTOS, "src/gen");
 }
 
-fn generate(include: &Path, protos: &[&str], out: &Path) {
-    let descriptors = protox::compile(protos, [include]).expect("proto/ compiles");
-    tonic_prost_build::configure()
+#[test]
+fn generated_code_of_tests_is_current() {
+    let builder = tonic_prost_build::configure().build_server(false);
+    check(builder, TEST_PROTOS, "tests/gen");
+}
+
+fn check(builder: tonic_prost_build::Builder, protos: &[&str], checked_in: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fresh = tempfile::tempdir().expect("a folder for the output");
+    let descriptors = protox::compile(protos, [root.join("proto")]).expect("proto/ compiles");
+    builder
         .bytes(".")
-        .out_dir(out)
+        .out_dir(fresh.path())
         .compile_fds(descriptors)
         .expect("code is generated");
+    compare(fresh.path(), &root.join(checked_in));
 }
 
 fn compare(fresh: &Path, checked_in: &Path) {
@@ -32,7 +44,7 @@ fn compare(fresh: &Path, checked_in: &Path) {
         let target = checked_in.join(path.file_name().expect("a file has a name"));
         let new = fs::read_to_string(&path).expect("the output is text");
         if std::env::var_os("REGENERATE").is_some() {
-            fs::write(&target, &new).expect("src/gen is writable");
+            fs::write(&target, &new).expect("the checked-in folder is writable");
         }
         let old = fs::read_to_string(&target).unwrap_or_default();
         assert!(

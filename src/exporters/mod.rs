@@ -1,1 +1,6 @@
-//! To be filled.
+//! Components that send profiles away. They know the pipeline's traits and
+//! never each other.
+
+pub mod debug;
+pub mod file;
+pub mod parca;

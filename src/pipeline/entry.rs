@@ -1,18 +1,273 @@
-//! Where receivers hand their batches in.
+//! Where receivers hand their batches in, and the fan-out behind it.
+//!
+//! A batch is accepted by all exporters that must have it or by none: room is
+//! reserved in every queue first, and nothing is committed before the last of
+//! them has said yes. A refused sender can therefore try again without making
+//! duplicates.
 
-use super::Refusal;
-use crate::profile::Batch;
+use super::{Delivery, Processor, Reason, Refusal, Verdict};
+use crate::{
+    profile::Batch,
+    settings::Id,
+    telemetry::{MetricSet, Metrics},
+};
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use std::{fmt, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 /// A receiver's way into its pipelines; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Entry {}
+#[derive(Clone)]
+pub struct Entry(Arc<Inner>);
+
+struct Inner {
+    receiver: Id,
+    pipelines: Vec<Arc<Pipeline>>,
+    counters: Counters,
+    closed: CancellationToken,
+}
+
+/// Processors in order, and the exporters behind them.
+pub(super) struct Pipeline {
+    pub(super) processors: Vec<(Id, Box<dyn Processor>)>,
+    pub(super) exporters: Vec<Arc<Delivery>>,
+}
+
+/// What receivers and processors count.
+#[derive(Clone)]
+struct Counters {
+    accepted_profiles: Family<[(&'static str, String); 1], Counter>,
+    accepted_bytes: Family<[(&'static str, String); 1], Counter>,
+    refused_profiles: Family<[(&'static str, String); 2], Counter>,
+    dropped_profiles: Family<[(&'static str, String); 2], Counter>,
+}
+
+/// The profiles that a pipeline's processors took out.
+type Drops<'p> = Vec<(&'p Id, Reason)>;
 
 // === impl Entry ===
 
 impl Entry {
+    /// The entry of `receiver` to `pipelines`; it refuses once `closed` fires.
+    pub(super) fn new(
+        receiver: Id,
+        pipelines: Vec<Arc<Pipeline>>,
+        metrics: &Metrics,
+        closed: CancellationToken,
+    ) -> Self {
+        let counters: Counters = metrics.set();
+        counters.start(&receiver);
+        Self(Arc::new(Inner {
+            receiver,
+            pipelines,
+            counters,
+            closed,
+        }))
+    }
+
     /// Hands a batch to every pipeline of this receiver: all of them take it, or
     /// none does.
-    pub async fn offer(&self, _batch: Batch) -> Result<(), Refusal> {
-        Ok(())
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] says whether the same batch may pass later.
+    pub async fn offer(&self, batch: Batch) -> Result<(), Refusal> {
+        let (profiles, bytes) = (batch.profiles.len() as u64, batch.byte_len());
+        match self.admit(batch) {
+            Ok(drops) => {
+                self.0.counters.accepted(&self.0.receiver, profiles, bytes);
+                for (processor, reason) in drops {
+                    self.0.counters.dropped(processor, reason);
+                }
+                Ok(())
+            }
+            Err(refusal) => {
+                let reason = refusal.reason;
+                self.0.counters.refused(&self.0.receiver, profiles, reason);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn admit(&self, batch: Batch) -> Result<Drops<'_>, Refusal> {
+        if self.0.closed.is_cancelled() {
+            return Err(Refusal::retryable(Reason::Shutdown));
+        }
+        let mut drops = Vec::new();
+        let mut rooms = Vec::new();
+        for pipeline in &self.0.pipelines {
+            let batch = pipeline.process(batch.clone(), &mut drops);
+            if batch.profiles.is_empty() {
+                continue;
+            }
+            for exporter in &pipeline.exporters {
+                rooms.push((exporter.reserve(&batch)?, batch.clone()));
+            }
+        }
+        for (room, batch) in rooms {
+            room.commit(batch);
+        }
+        Ok(drops)
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({})", self.0.receiver)
+    }
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    fn process<'p>(&'p self, batch: Batch, drops: &mut Drops<'p>) -> Batch {
+        if self.processors.is_empty() {
+            return batch;
+        }
+        let Batch {
+            profiles,
+            origin,
+            charge,
+        } = batch;
+        let mut kept = Vec::with_capacity(profiles.len());
+        'profiles: for mut profile in profiles {
+            for (id, processor) in &self.processors {
+                match processor.process(profile, &origin) {
+                    Verdict::Keep(changed) => profile = changed,
+                    Verdict::Drop(reason) => {
+                        drops.push((id, reason));
+                        continue 'profiles;
+                    }
+                }
+            }
+            kept.push(profile);
+        }
+        Batch {
+            profiles: kept,
+            origin,
+            charge,
+        }
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    /// Makes the series of a receiver visible before its first profile.
+    fn start(&self, receiver: &Id) {
+        self.accepted(receiver, 0, 0);
+    }
+
+    fn accepted(&self, receiver: &Id, profiles: u64, bytes: u64) {
+        let labels = [("receiver", receiver.to_string())];
+        self.accepted_profiles
+            .get_or_create(&labels)
+            .inc_by(profiles);
+        self.accepted_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    fn refused(&self, receiver: &Id, profiles: u64, reason: Reason) {
+        let labels = [
+            ("receiver", receiver.to_string()),
+            ("reason", reason.to_string()),
+        ];
+        self.refused_profiles
+            .get_or_create(&labels)
+            .inc_by(profiles);
+    }
+
+    fn dropped(&self, processor: &Id, reason: Reason) {
+        let labels = [
+            ("processor", processor.to_string()),
+            ("reason", reason.to_string()),
+        ];
+        self.dropped_profiles.get_or_create(&labels).inc();
+    }
+}
+
+impl MetricSet for Counters {
+    fn register(registry: &mut Registry) -> Self {
+        let counters = Self {
+            accepted_profiles: Family::default(),
+            accepted_bytes: Family::default(),
+            refused_profiles: Family::default(),
+            dropped_profiles: Family::default(),
+        };
+        registry.register(
+            "profile_relay_receiver_accepted_profiles",
+            "Profiles accepted from outside",
+            counters.accepted_profiles.clone(),
+        );
+        registry.register(
+            "profile_relay_receiver_accepted_bytes",
+            "Bytes of accepted profiles and their labels",
+            counters.accepted_bytes.clone(),
+        );
+        registry.register(
+            "profile_relay_receiver_refused_profiles",
+            "Profiles refused to their sender",
+            counters.refused_profiles.clone(),
+        );
+        registry.register(
+            "profile_relay_processor_dropped_profiles",
+            "Profiles taken out by a processor",
+            counters.dropped_profiles.clone(),
+        );
+        counters
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::{
+        pipeline::{DeliverySettings, ExportError, Exporter},
+        telemetry::Status,
+    };
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
+    /// An exporter that passes batches to a channel.
+    struct Channel(mpsc::UnboundedSender<Batch>);
+
+    #[async_trait]
+    impl Exporter for Channel {
+        async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
+            self.0
+                .send(batch.clone())
+                .map_err(|_| ExportError::Rejected {
+                    reason: Reason::RejectedByBackend,
+                    cause: "nobody listens".into(),
+                })
+        }
+    }
+
+    impl Entry {
+        /// An entry whose batches come out of a channel, for tests of receivers.
+        pub(crate) fn for_test() -> (Self, mpsc::UnboundedReceiver<Batch>) {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let metrics = Metrics::default();
+            let mut settings = DeliverySettings::default();
+            settings.sending_queue.flush_timeout = crate::settings::Duration::default();
+            let delivery = Delivery::start(
+                "test".parse().unwrap(),
+                Arc::new(Channel(sender)),
+                settings,
+                &metrics,
+                &Status::default(),
+            );
+            let pipeline = Arc::new(Pipeline {
+                processors: Vec::new(),
+                exporters: vec![Arc::new(delivery)],
+            });
+            let id = "test".parse().unwrap();
+            let entry = Self::new(id, vec![pipeline], &metrics, CancellationToken::new());
+            (entry, receiver)
+        }
     }
 }

@@ -4,14 +4,22 @@
 //! Knows `profile` and the traits, never a concrete component.
 
 mod component;
+mod delivery;
 mod entry;
+mod graph;
+mod ledger;
 mod memory;
+mod queue;
 
 pub use self::{
     component::{
         Context, ExportError, Exporter, Limits, Part, Processor, Reason, Receiver, ReceiverError,
         Refusal, RefusalKind, Verdict,
     },
+    delivery::{Delivery, DeliverySettings, RetrySettings},
     entry::Entry,
+    graph::{Blueprint, Failure, PipelineBlueprint, Running},
+    ledger::{Balance, Ledger},
     memory::{Budget, Permit},
+    queue::{OnFull, Queue, QueueSettings},
 };

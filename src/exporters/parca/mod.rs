@@ -1,1 +1,112 @@
-//! The `parca` exporter.
+//! Sends pprofs to a Parca server by `WriteRaw`, the one call that every Parca
+//! release knows.
+//!
+//! A Parca ends at once under some requests, at a later query under others, or
+//! loses its profile list for everybody, so nothing leaves unchecked: what
+//! breaks no rule goes out byte for byte, what does is mended by named, counted
+//! rules ([`prepare`], [`labels`]) or dropped. What answers mean is in
+//! [`classify`].
+//!
+//! - A request is all or nothing, so a refused one is divided until the bad part
+//!   is alone.
+//! - The size caps are there for three limits: a proxy's (the nginx of Charmed
+//!   Parca refuses bodies above 1 MiB), the 5 s within which Parca wants the
+//!   whole body, and the CPU and memory that each stored row costs it. A single
+//!   pprof above the byte cap is divided by samples.
+//! - Delivery is at least once: Parca has no de-duplication, and stores what it
+//!   got even when the answer was lost, came too late or timed out.
+//! - Parca keeps no label of samples. `sample_labels` makes series labels of
+//!   them, one series for each combination of values.
+
+mod classify;
+mod labels;
+mod observe;
+mod prepare;
+mod request;
+mod settings;
+
+pub use self::{classify::classify, labels::LabelRule, settings::Settings};
+
+use self::{observe::Observer, prepare::Preparer};
+use crate::{
+    r#gen::profilestore::{
+        WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
+    },
+    net::{GrpcChannel, grpc::Compression},
+    pipeline::{Context, ExportError, Exporter, Limits, Part, Reason},
+    profile::{Batch, Profile},
+    settings::{ComponentSettings, Problem},
+};
+use async_trait::async_trait;
+use tonic::codec::CompressionEncoding;
+
+/// Sends to one Parca.
+#[derive(Debug)]
+pub struct ParcaExporter {
+    client: ProfileStoreServiceClient<GrpcChannel>,
+    preparer: Preparer,
+    limits: Limits,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The exporter. It connects with the first request.
+    pub fn build(self, context: &Context) -> Result<ParcaExporter, Vec<Problem>> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut client = ProfileStoreServiceClient::new(GrpcChannel::new(&self.client)?);
+        if self.client.compression == Compression::Gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        Ok(ParcaExporter {
+            client,
+            limits: Limits {
+                bytes: self.max_request_bytes.get(),
+                rows: self.max_request_rows,
+                parts: usize::try_from(self.max_request_profiles).unwrap_or(usize::MAX),
+            },
+            preparer: Preparer::new(&self, Observer::new(&context.id, &context.metrics)),
+        })
+    }
+}
+
+// === impl ParcaExporter ===
+
+impl ParcaExporter {
+    /// One call; `bytes` is what the request weighs, 0 for a probe.
+    async fn write(&self, request: WriteRawRequest, bytes: u64) -> Result<(), ExportError> {
+        let parts = request.series.iter().map(|s| s.samples.len()).sum();
+        match self.client.clone().write_raw(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(classify(&status, bytes, parts)),
+        }
+    }
+}
+
+#[async_trait]
+impl Exporter for ParcaExporter {
+    fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
+        self.preparer.prepare(profile)
+    }
+
+    async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
+        self.write(request::encode(&batch.profiles), request::weigh_all(batch))
+            .await
+    }
+
+    fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
+        self.preparer.divide(profile)
+    }
+
+    /// An empty request, which every Parca answers with OK.
+    async fn probe(&self) -> Result<(), ExportError> {
+        self.write(WriteRawRequest::default(), 0).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+}

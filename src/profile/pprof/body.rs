@@ -1,6 +1,6 @@
 //! A pprof as it arrived, and what one look inside told.
 
-use super::Checked;
+use super::{Checked, Unreadable, check::check, inflate};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
@@ -15,15 +15,6 @@ pub struct Pprof {
     checked: Arc<OnceLock<Result<Checked, Unreadable>>>,
 }
 
-/// Why a body cannot be read as a pprof: what it was, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unreadable {
-    /// There are no bytes.
-    #[error("the body is empty")]
-    Empty,
-}
-
 // === impl Pprof ===
 
 impl Pprof {
@@ -35,6 +26,14 @@ impl Pprof {
         }
     }
 
+    /// A body that was just made or mended, and what is known of it.
+    pub fn known(bytes: Bytes, checked: Checked) -> Self {
+        Self {
+            bytes,
+            checked: Arc::new(OnceLock::from(Ok(checked))),
+        }
+    }
+
     /// The bytes as they arrived.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -42,7 +41,19 @@ impl Pprof {
 
     /// What one pass over the inflated bytes finds. `max_inflated` bounds the
     /// inflated size, in bytes. The first call decides for all clones.
-    pub fn check(&self, _max_inflated: u64) -> Result<&Checked, &Unreadable> {
-        self.checked.get_or_init(|| Err(Unreadable::Empty)).as_ref()
+    pub fn check(&self, max_inflated: u64) -> Result<&Checked, &Unreadable> {
+        self.checked
+            .get_or_init(|| inflate::with_inflated(&self.bytes, max_inflated, check).flatten())
+            .as_ref()
+    }
+
+    /// Calls `work` with the inflated bytes, which live in a buffer that this
+    /// thread uses again. `max_inflated` bounds the inflated size, in bytes.
+    pub fn read<T>(
+        &self,
+        max_inflated: u64,
+        work: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Unreadable> {
+        inflate::with_inflated(&self.bytes, max_inflated, work)
     }
 }

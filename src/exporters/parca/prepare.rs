@@ -1,0 +1,222 @@
+//! Makes of one profile what can be sent to a Parca: checked, mended, with
+//! labels of samples promoted, small enough.
+//!
+//! A body that breaks no rule and fits is passed on as it is. Everything else
+//! costs a decode and an encode, and is counted.
+
+use super::{
+    labels::{self, LabelRule},
+    observe::Observer,
+    request,
+    settings::Settings,
+};
+use crate::{
+    pipeline::{Part, Reason},
+    profile::{
+        Body, Labels, Profile,
+        pprof::{
+            Pprof, Rule, Unreadable, compress, repair, split_by_labels, split_by_samples, summarize,
+        },
+    },
+};
+use std::time::SystemTime;
+
+/// The rule of a body that is no pprof at all.
+const UNREADABLE: &str = "unreadable";
+/// The rule of a body above `max_inflated_bytes`.
+const INFLATED_SIZE: &str = "inflated_size";
+
+/// The steps before sending, and their bounds.
+#[derive(Debug)]
+pub(super) struct Preparer {
+    max_bytes: u64,
+    max_inflated: u64,
+    sample_labels: Vec<String>,
+    series_limit: usize,
+    observer: Observer,
+}
+
+// === impl Preparer ===
+
+impl Preparer {
+    pub(super) fn new(settings: &Settings, observer: Observer) -> Self {
+        Self {
+            max_bytes: settings.max_request_bytes.get(),
+            max_inflated: settings.max_inflated_bytes.get(),
+            sample_labels: settings.sample_labels.clone(),
+            series_limit: usize::try_from(settings.sample_label_series_limit).unwrap_or(usize::MAX),
+            observer,
+        }
+    }
+
+    /// The parts to send for a profile; the error drops it.
+    pub(super) fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
+        let Body::Pprof(pprof) = profile.body;
+        let pprof = self.mended(&profile.labels, pprof, profile.received)?;
+        let labels = self.mended_labels(profile.labels, &pprof);
+        let mut parts = Vec::with_capacity(1);
+        for (labels, pprof) in self.series(labels, pprof)? {
+            self.fit(labels, pprof, profile.received, &mut parts)?;
+        }
+        Ok(parts)
+    }
+
+    /// A part in halves, or in more pieces where halves cannot be had.
+    pub(super) fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
+        let Body::Pprof(pprof) = &profile.body;
+        if pprof.check(self.max_inflated).ok()?.samples < 2 {
+            return None;
+        }
+        let mut target = pprof.bytes().len() as u64 * 5 / 8;
+        loop {
+            let pieces = pprof
+                .read(self.max_inflated, |plain| split_by_samples(plain, target))
+                .and_then(|pieces| pieces)
+                .ok()?;
+            if pieces.len() > 1 {
+                let part =
+                    |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
+                return pieces.into_iter().map(part).collect::<Result<_, _>>().ok();
+            }
+            if target < 2 {
+                return None;
+            }
+            target /= 2;
+        }
+    }
+
+    /// The body as it is, or mended; it breaks no rule.
+    fn mended(&self, series: &Labels, pprof: Pprof, received: SystemTime) -> Result<Pprof, Reason> {
+        let broken = match pprof.check(self.max_inflated) {
+            Ok(checked) => checked.broken,
+            Err(unreadable) => return Err(self.unreadable(series, unreadable)),
+        };
+        if broken.is_empty() {
+            return Ok(pprof);
+        }
+        let repaired = pprof
+            .read(self.max_inflated, |plain| repair(plain, broken, received))
+            .map_err(|unreadable| self.unreadable(series, &unreadable))?
+            .map_err(|rule| self.unrepairable(series, rule))?;
+        for rule in repaired.applied.iter() {
+            self.observer
+                .repaired(series, rule.as_str(), rule.describe());
+        }
+        Ok(Pprof::known(repaired.bytes, repaired.checked))
+    }
+
+    fn mended_labels(&self, labels: Labels, pprof: &Pprof) -> Labels {
+        let mended = labels::mend(&labels, || self.name_of(pprof));
+        for rule in mended.applied {
+            self.observer
+                .repaired(&labels, LabelRule::as_str(rule), rule.describe());
+        }
+        mended.labels
+    }
+
+    /// A name for a profile that has none: its default sample type, else its
+    /// first.
+    fn name_of(&self, pprof: &Pprof) -> String {
+        let summary = pprof.read(self.max_inflated, summarize);
+        let Ok(Ok(summary)) = summary else {
+            return String::new();
+        };
+        let first = || summary.sample_types.first().map(|t| t.r#type.clone());
+        summary
+            .default_sample_type
+            .clone()
+            .or_else(first)
+            .unwrap_or_default()
+    }
+
+    /// One series, or one for each combination of `sample_labels`.
+    fn series(&self, labels: Labels, pprof: Pprof) -> Result<Vec<(Labels, Pprof)>, Reason> {
+        if self.sample_labels.is_empty() {
+            return Ok(vec![(labels, pprof)]);
+        }
+        let split = pprof
+            .read(self.max_inflated, |plain| {
+                split_by_labels(plain, &self.sample_labels, self.series_limit)
+            })
+            .and_then(|split| split)
+            .map_err(|unreadable| self.unreadable(&labels, &unreadable))?;
+        let Some(split) = split else {
+            return Ok(vec![(labels, pprof)]);
+        };
+        if split.capped {
+            self.observer.limited(&labels, self.series_limit as u64);
+        }
+        Ok(split
+            .series
+            .into_iter()
+            .map(|(promoted, bytes)| (labels::promote(&labels, &promoted), Pprof::new(bytes)))
+            .collect())
+    }
+
+    /// Adds one part, or several where one request cannot hold the body.
+    fn fit(
+        &self,
+        labels: Labels,
+        pprof: Pprof,
+        received: SystemTime,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), Reason> {
+        let weight = request::weigh(&labels, pprof.bytes());
+        if weight <= self.max_bytes {
+            parts.push(self.part(labels, pprof, received)?);
+            return Ok(());
+        }
+        let overhead = weight - pprof.bytes().len() as u64;
+        let room = self.max_bytes.saturating_sub(overhead).max(1);
+        let pieces = pprof
+            .read(self.max_inflated, |plain| {
+                // A plain body may fit once it is gzip, which loses nothing.
+                let gzip = compress(plain);
+                if gzip.len() as u64 <= room {
+                    return Ok(vec![gzip]);
+                }
+                split_by_samples(plain, room)
+            })
+            .and_then(|pieces| pieces)
+            .map_err(|unreadable| self.unreadable(&labels, &unreadable))?;
+        if pieces.len() > 1 {
+            self.observer.divided(&labels, weight, pieces.len());
+        }
+        for bytes in pieces {
+            parts.push(self.part(labels.clone(), Pprof::new(bytes), received)?);
+        }
+        Ok(())
+    }
+
+    fn part(&self, labels: Labels, pprof: Pprof, received: SystemTime) -> Result<Part, Reason> {
+        let rows = match pprof.check(self.max_inflated) {
+            Ok(checked) => checked.rows,
+            Err(unreadable) => return Err(self.unreadable(&labels, unreadable)),
+        };
+        Ok(Part {
+            bytes: request::weigh(&labels, pprof.bytes()),
+            rows,
+            profile: Profile {
+                labels,
+                body: Body::Pprof(pprof),
+                received,
+            },
+        })
+    }
+
+    fn unreadable(&self, series: &Labels, unreadable: &Unreadable) -> Reason {
+        let (rule, reason) = match unreadable {
+            Unreadable::TooLarge { .. } => (INFLATED_SIZE, Reason::TooLarge),
+            _ => (UNREADABLE, Reason::InvalidProfile),
+        };
+        self.observer
+            .unrepairable(series, rule, &unreadable.to_string());
+        reason
+    }
+
+    fn unrepairable(&self, series: &Labels, rule: Rule) -> Reason {
+        self.observer
+            .unrepairable(series, rule.as_str(), rule.describe());
+        Reason::InvalidProfile
+    }
+}

@@ -1,0 +1,390 @@
+//! Delivery: from the queue of one exporter to its backend.
+//!
+//! Written once for every exporter: an exporter makes one attempt, and what it
+//! learns comes back as an [`ExportError`] that says what to do here.
+//!
+//! ```text
+//!  queue → prepare → [packer: parts to requests] → [sender × num_consumers] → exporter
+//!                                                    │ retry, divide, set aside
+//! ```
+//!
+//! - A profile is prepared once: checked, repaired, split and weighed. Its parts
+//!   are packed with others of the same origin metadata into requests within the
+//!   exporter's [`Limits`].
+//! - A request that may succeed later stays with its sender until it does, or
+//!   until its profiles expire. Other requests go past it while there are senders.
+//! - A request that is refused for its content or its size is halved until what
+//!   is to blame stands alone.
+//! - A backend that dies under a request may have been killed by it. From then on
+//!   that request is on trial: it goes alone, and only to a backend that answered a
+//!   probe right before. When it dies again and again, the parts are tried one by
+//!   one, which costs the backend one more death, and the culprit is set aside.
+//! - Whatever happens, including the end of the process, each profile's ticket is
+//!   closed exactly once, so the books of [`super::Ledger`] balance.
+
+mod sender;
+mod settings;
+mod shipment;
+
+use self::{
+    sender::Sender,
+    shipment::{Shipment, Tracked},
+};
+use super::{
+    Exporter, Ledger, Limits, Queue, Reason,
+    ledger::Ledgers,
+    queue::{Queued, Room},
+};
+use crate::{
+    profile::{Batch, Profile},
+    runtime::{self, Tasks},
+    settings::Id,
+    telemetry::{
+        Metrics, Status,
+        status::{ExporterStatus, ExporterView},
+    },
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use self::settings::{DeliverySettings, RetrySettings};
+
+/// A body larger than this is prepared off the async threads, in bytes.
+const LARGE: u64 = 128 << 10;
+/// How often waiting profiles are looked through for expired ones.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The way to one exporter: its queue and the tasks that empty it.
+#[derive(Debug)]
+pub struct Delivery {
+    id: Id,
+    queue: Queue,
+    ledger: Ledger,
+    workers: Workers,
+    draining: CancellationToken,
+}
+
+/// Tasks that end at once when their owner says so.
+#[derive(Clone, Debug, Default)]
+struct Workers {
+    tasks: Tasks,
+    dead: CancellationToken,
+}
+
+/// What an exporter's status page shows beside its books.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    state: Mutex<HealthState>,
+}
+
+#[derive(Debug, Default)]
+struct HealthState {
+    name: Option<&'static str>,
+    last_error: Option<String>,
+    last_success: Option<SystemTime>,
+}
+
+struct View {
+    id: Id,
+    ledger: Ledger,
+    health: Arc<Health>,
+}
+
+/// Turns queued profiles into requests and hands them to senders.
+struct Packer {
+    exporter: Arc<dyn Exporter>,
+    queue: Queue,
+    limits: Limits,
+    flush_timeout: Duration,
+    sender: Arc<Sender>,
+    senders: Arc<Semaphore>,
+    workers: Workers,
+    draining: CancellationToken,
+    /// Requests being filled, one for each metadata; the oldest first.
+    open: VecDeque<(Instant, Shipment)>,
+}
+
+// === impl Delivery ===
+
+impl Delivery {
+    /// Starts to deliver to `exporter`.
+    pub fn start(
+        id: Id,
+        exporter: Arc<dyn Exporter>,
+        settings: DeliverySettings,
+        metrics: &Metrics,
+        status: &Status,
+    ) -> Self {
+        let ledger = Ledger::new(settings.sending_queue.max_bytes.get());
+        metrics.set::<Ledgers>().insert(id.clone(), ledger.clone());
+        let health = Arc::new(Health::default());
+        status.publish_exporter(
+            &id,
+            Arc::new(View {
+                id: id.clone(),
+                ledger: ledger.clone(),
+                health: health.clone(),
+            }),
+        );
+        let queue = Queue::new(settings.sending_queue.clone(), ledger.clone());
+        let delivery = Self {
+            id: id.clone(),
+            queue: queue.clone(),
+            ledger: ledger.clone(),
+            workers: Workers::default(),
+            draining: CancellationToken::new(),
+        };
+        let packer = Packer {
+            limits: exporter.limits(),
+            flush_timeout: settings.sending_queue.flush_timeout.get(),
+            senders: Arc::new(Semaphore::new(settings.sending_queue.num_consumers)),
+            sender: Arc::new(Sender::new(
+                id,
+                exporter.clone(),
+                settings,
+                queue.clone(),
+                ledger,
+                health,
+            )),
+            exporter,
+            queue: queue.clone(),
+            workers: delivery.workers.clone(),
+            draining: delivery.draining.clone(),
+            open: VecDeque::new(),
+        };
+        delivery.workers.spawn("delivery", packer.run());
+        delivery.workers.spawn("expiry", expire(queue));
+        delivery
+    }
+
+    /// The exporter's id.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// The exporter's books.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Takes room for a batch in the queue.
+    pub(super) fn reserve(&self, batch: &Batch) -> Result<Room<'_>, super::Refusal> {
+        self.queue.reserve(batch)
+    }
+
+    /// Sends what is queued, for at most `patience`, and ends. Returns the number
+    /// of profiles that were left and dropped (reason `shutdown`).
+    pub async fn drain(&self, patience: Duration) -> u64 {
+        self.draining.cancel();
+        let deadline = Instant::now() + patience;
+        while self.ledger.balance().queued > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = self.ledger.balance().queued;
+        self.workers.end().await;
+        self.queue.clear(Reason::Shutdown);
+        left
+    }
+}
+
+// === impl Workers ===
+
+impl Workers {
+    fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let dead = self.dead.clone();
+        self.tasks.spawn(name, async move {
+            dead.run_until_cancelled(work).await;
+        });
+    }
+
+    async fn end(&self) {
+        self.dead.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+async fn expire(queue: Queue) {
+    loop {
+        tokio::time::sleep(EXPIRY_INTERVAL).await;
+        queue.expire();
+    }
+}
+
+// === impl Packer ===
+
+impl Packer {
+    async fn run(mut self) {
+        loop {
+            let flush_at = self
+                .open
+                .front()
+                .map(|(since, _)| *since + self.flush_timeout);
+            tokio::select! {
+                queued = self.queue.take() => self.pack(queued).await,
+                () = flush_due(flush_at, &self.draining) => self.flush().await,
+            }
+        }
+    }
+
+    async fn pack(&mut self, queued: Queued) {
+        let Queued {
+            profiles,
+            origin,
+            charge,
+            ..
+        } = queued;
+        for (profile, ticket) in profiles {
+            match self.prepare(profile).await {
+                Ok(parts) => {
+                    if parts.is_empty() {
+                        ticket.sent(0);
+                    }
+                    for part in parts {
+                        let tracked = Tracked {
+                            part,
+                            ticket: ticket.clone(),
+                            charge: charge.clone(),
+                        };
+                        self.add(&origin, tracked).await;
+                    }
+                }
+                Err(reason) => ticket.dropped(reason),
+            }
+        }
+    }
+
+    async fn prepare(&self, profile: Profile) -> Result<Vec<super::Part>, Reason> {
+        if profile.byte_len() < LARGE {
+            return self.exporter.prepare(profile);
+        }
+        let exporter = self.exporter.clone();
+        runtime::blocking(move || exporter.prepare(profile))
+            .await
+            .unwrap_or(Err(Reason::InvalidProfile))
+    }
+
+    /// Puts a part into the open request of its metadata, sending that request
+    /// before when the part does not fit, and after when it is full.
+    async fn add(&mut self, origin: &crate::profile::Origin, tracked: Tracked) {
+        let same = |(_, s): &(Instant, Shipment)| s.origin.metadata == origin.metadata;
+        if let Some(at) = self.open.iter().position(same)
+            && !self.open[at].1.fits(&tracked.part, &self.limits)
+        {
+            self.send(at).await;
+        }
+        let at = self.open.iter().position(same).unwrap_or_else(|| {
+            let shipment = Shipment::new(origin.clone());
+            self.open.push_back((Instant::now(), shipment));
+            self.open.len() - 1
+        });
+        self.open[at].1.push(tracked);
+        if self.flush_timeout.is_zero() || self.open[at].1.is_full(&self.limits) {
+            self.send(at).await;
+        }
+    }
+
+    /// Sends the oldest open request.
+    async fn flush(&mut self) {
+        if !self.open.is_empty() {
+            self.send(0).await;
+        }
+    }
+
+    /// Waits for a free sender and gives it an open request. Meanwhile the queue
+    /// fills, which is what pushes back on the sources.
+    async fn send(&mut self, at: usize) {
+        let Some((_, shipment)) = self.open.remove(at) else {
+            return;
+        };
+        let Ok(turn) = self.senders.clone().acquire_owned().await else {
+            return;
+        };
+        let sender = self.sender.clone();
+        self.workers.spawn("send", async move {
+            sender.deliver(shipment).await;
+            drop(turn);
+        });
+    }
+}
+
+/// Resolves when an open request is due: at once while draining.
+async fn flush_due(at: Option<Instant>, draining: &CancellationToken) {
+    match at {
+        None => std::future::pending().await,
+        Some(at) => {
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = draining.cancelled() => {}
+            }
+        }
+    }
+}
+
+// === impl Health ===
+
+impl Health {
+    /// A request succeeded; logs when that is news.
+    pub(super) fn succeeded(&self, exporter: &Id) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.name.replace("ok");
+        state.last_error = None;
+        state.last_success = Some(SystemTime::now());
+        drop(state);
+        if before.is_some_and(|name| name != "ok") {
+            info!(%exporter, "delivery works again");
+        }
+    }
+
+    /// A request failed in a way that lasts; logs when that is news.
+    pub(super) fn failed(&self, exporter: &Id, name: &'static str, cause: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let news =
+            state.name.replace(name) != Some(name) || state.last_error.as_deref() != Some(cause);
+        state.last_error = Some(cause.to_owned());
+        drop(state);
+        if news {
+            warn!(%exporter, state = name, cause, "delivery fails, profiles are kept and tried again");
+        }
+    }
+}
+
+// === impl View ===
+
+impl ExporterView for View {
+    fn exporter(&self) -> ExporterStatus {
+        let balance = self.ledger.balance();
+        let health = self
+            .health
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let dropped = balance.dropped.iter();
+        ExporterStatus {
+            exporter: self.id.to_string(),
+            state: health.name.unwrap_or("idle"),
+            last_error: health.last_error.clone(),
+            last_success: health.last_success,
+            enqueued_profiles: balance.enqueued,
+            sent_profiles: balance.sent,
+            dropped_profiles: dropped.map(|(r, n)| (r.as_str(), *n)).collect(),
+            queue_profiles: balance.queued,
+            queue_bytes: balance.queued_bytes,
+            queue_capacity_bytes: balance.capacity,
+            queue_oldest_seconds: balance
+                .oldest
+                .map_or(0.0, |since| since.elapsed().as_secs_f64()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

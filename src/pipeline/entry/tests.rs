@@ -1,0 +1,129 @@
+//! The fan-out: all exporters that must have a batch take it, or none does.
+
+use super::*;
+use crate::{
+    pipeline::{DeliverySettings, ExportError, Exporter, OnFull, RefusalKind},
+    profile::{Body, Origin, Profile, pprof::Pprof},
+    settings::ByteSize,
+    telemetry::Status,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::time::{Duration, SystemTime};
+
+/// A backend that never answers, or always takes everything.
+struct Backend {
+    answers: bool,
+}
+
+#[async_trait]
+impl Exporter for Backend {
+    async fn export(&self, _: &Batch) -> Result<(), ExportError> {
+        if self.answers {
+            return Ok(());
+        }
+        std::future::pending().await
+    }
+}
+
+/// Drops every profile called `noise`.
+struct NoNoise;
+
+impl Processor for NoNoise {
+    fn process(&self, profile: Profile, _: &Origin) -> Verdict {
+        if profile.labels.name() == Some("noise") {
+            Verdict::Drop(Reason::Filtered)
+        } else {
+            Verdict::Keep(profile)
+        }
+    }
+}
+
+fn delivery(answers: bool, on_full: OnFull) -> Arc<Delivery> {
+    let mut settings = DeliverySettings::default();
+    settings.sending_queue.max_bytes = ByteSize::new(60);
+    settings.sending_queue.on_full = on_full;
+    Arc::new(Delivery::start(
+        "test".parse().unwrap(),
+        Arc::new(Backend { answers }),
+        settings,
+        &Metrics::default(),
+        &Status::default(),
+    ))
+}
+
+fn entry(metrics: &Metrics, exporters: &[Arc<Delivery>]) -> (Entry, CancellationToken) {
+    let closed = CancellationToken::new();
+    let pipeline = Pipeline {
+        processors: vec![("filter".parse().unwrap(), Box::new(NoNoise))],
+        exporters: exporters.to_vec(),
+    };
+    let id = "pprof".parse().unwrap();
+    let entry = Entry::new(id, vec![Arc::new(pipeline)], metrics, closed.clone());
+    (entry, closed)
+}
+
+fn batch(names: &[&str]) -> Batch {
+    let profile = |name: &&str| Profile {
+        labels: [("__name__", *name)].into_iter().collect(),
+        body: Body::Pprof(Pprof::new(Bytes::from_static(b"0123456789"))),
+        received: SystemTime::UNIX_EPOCH,
+    };
+    Batch::new(Origin::default(), names.iter().map(profile).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_what_somebody_must_refuse() {
+    let (good, full) = (
+        delivery(true, OnFull::Refuse),
+        delivery(false, OnFull::Refuse),
+    );
+    let metrics = Metrics::default();
+    let (entry, _) = entry(&metrics, &[good.clone(), full.clone()]);
+    entry.offer(batch(&["a", "b"])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let refusal = entry.offer(batch(&["c", "d"])).await.unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Retryable { after: None });
+    assert_eq!(good.ledger().balance().enqueued, 2);
+    let text = metrics.encode().unwrap();
+    assert!(
+        text.contains(r#"accepted_profiles_total{receiver="pprof"} 2"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"refused_profiles_total{receiver="pprof",reason="queue_full"} 2"#),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_secondary_backend_holds_up_nobody() {
+    let (good, dead) = (
+        delivery(true, OnFull::Refuse),
+        delivery(false, OnFull::DropOldest),
+    );
+    let (entry, _) = entry(&Metrics::default(), &[good.clone(), dead.clone()]);
+    for _ in 0..50 {
+        entry.offer(batch(&["a", "b"])).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(good.ledger().balance().sent, 100);
+    let balance = dead.ledger().balance();
+    assert!(balance.holds() && balance.dropped[&Reason::QueueFull] > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_processor_takes_out_is_counted_once_it_is_accepted() {
+    let good = delivery(true, OnFull::Refuse);
+    let metrics = Metrics::default();
+    let (entry, closed) = entry(&metrics, &[good.clone()]);
+    entry.offer(batch(&["noise", "a"])).await.unwrap();
+    assert_eq!(good.ledger().balance().enqueued, 1);
+    closed.cancel();
+    entry.offer(batch(&["noise"])).await.unwrap_err();
+    let text = metrics.encode().unwrap();
+    assert!(
+        text.contains(r#"dropped_profiles_total{processor="filter",reason="filtered"} 1"#),
+        "{text}"
+    );
+}

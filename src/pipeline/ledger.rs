@@ -1,0 +1,382 @@
+//! The books of one exporter.
+//!
+//! At every moment `recovered + enqueued = sent + dropped + queued`: each entry
+//! is made on both sides under one lock, and whoever reads takes the same lock.
+//! A [`Ticket`] stands for one profile between its two entries; dropping it
+//! makes the second one, so no path through the code can forget it.
+
+use super::Reason;
+use crate::{settings::Id, telemetry::MetricSet};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::time::Instant;
+
+/// The books of one exporter; cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Mutex<Books>>);
+
+/// What the books say at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Profiles found in the queue at the start.
+    pub recovered: u64,
+    /// Profiles accepted into the queue.
+    pub enqueued: u64,
+    /// Profiles delivered.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Profiles dropped, by reason.
+    pub dropped: BTreeMap<Reason, u64>,
+    /// Profiles waiting or in flight.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// The most bytes the queue may hold.
+    pub capacity: u64,
+    /// When the oldest profile that waits or flies was accepted.
+    pub oldest: Option<Instant>,
+    /// Attempts, by outcome.
+    pub attempts: BTreeMap<&'static str, u64>,
+}
+
+struct Books {
+    balance: Balance,
+    open: BTreeSet<(Instant, u64)>,
+    next: u64,
+}
+
+/// One profile between acceptance and its end.
+///
+/// A profile that is sent in several parts is sent when all of them are, and
+/// dropped when one of them is.
+pub struct Ticket {
+    ledger: Ledger,
+    key: (Instant, u64),
+    bytes: u64,
+    end: Mutex<End>,
+}
+
+/// How a profile ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Nobody said: the process is going down.
+    Open,
+    Sent {
+        bytes: u64,
+    },
+    Dropped(Reason),
+}
+
+/// All ledgers of the process, as one collector of metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Ledgers(Arc<Mutex<BTreeMap<Id, Ledger>>>);
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Empty books for a queue of `capacity` bytes.
+    pub fn new(capacity: u64) -> Self {
+        Self(Arc::new(Mutex::new(Books {
+            balance: Balance {
+                capacity,
+                ..Balance::default()
+            },
+            open: BTreeSet::new(),
+            next: 0,
+        })))
+    }
+
+    /// Accepts one profile of `bytes`.
+    pub fn enqueue(&self, bytes: u64) -> Ticket {
+        let mut books = self.books();
+        let key = (Instant::now(), books.next);
+        books.next += 1;
+        books.open.insert(key);
+        books.balance.enqueued += 1;
+        books.balance.queued += 1;
+        books.balance.queued_bytes += bytes;
+        Ticket {
+            ledger: self.clone(),
+            key,
+            bytes,
+            end: Mutex::new(End::Open),
+        }
+    }
+
+    /// Accepts one profile and drops it in the same moment.
+    pub fn discard(&self, reason: Reason) {
+        let mut books = self.books();
+        books.balance.enqueued += 1;
+        *books.balance.dropped.entry(reason).or_default() += 1;
+    }
+
+    /// Counts an attempt.
+    pub fn attempt(&self, outcome: &'static str) {
+        *self.books().balance.attempts.entry(outcome).or_default() += 1;
+    }
+
+    /// The bytes that wait or fly.
+    pub fn queued_bytes(&self) -> u64 {
+        self.books().balance.queued_bytes
+    }
+
+    /// The books as they stand.
+    pub fn balance(&self) -> Balance {
+        let books = self.books();
+        Balance {
+            oldest: books.open.first().map(|(since, _)| *since),
+            ..books.balance.clone()
+        }
+    }
+
+    fn close(&self, key: (Instant, u64), bytes: u64, end: End) {
+        let mut books = self.books();
+        books.open.remove(&key);
+        books.balance.queued -= 1;
+        books.balance.queued_bytes -= bytes;
+        match end {
+            End::Sent { bytes } => {
+                books.balance.sent += 1;
+                books.balance.sent_bytes += bytes;
+            }
+            End::Dropped(reason) => *books.balance.dropped.entry(reason).or_default() += 1,
+            End::Open => *books.balance.dropped.entry(Reason::Shutdown).or_default() += 1,
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.balance().fmt(f)
+    }
+}
+
+impl Balance {
+    /// Whether what came in is what went out and what is left.
+    pub fn holds(&self) -> bool {
+        self.recovered + self.enqueued
+            == self.sent + self.dropped.values().sum::<u64>() + self.queued
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// When the profile was accepted.
+    pub fn since(&self) -> Instant {
+        self.key.0
+    }
+
+    /// A part of the profile was delivered, as `bytes` of a request.
+    pub fn sent(&self, bytes: u64) {
+        let mut end = self.end();
+        *end = match *end {
+            End::Open => End::Sent { bytes },
+            End::Sent { bytes: before } => End::Sent {
+                bytes: before + bytes,
+            },
+            dropped @ End::Dropped(_) => dropped,
+        };
+    }
+
+    /// A part of the profile was dropped; the first reason stays.
+    pub fn dropped(&self, reason: Reason) {
+        let mut end = self.end();
+        if !matches!(*end, End::Dropped(_)) {
+            *end = End::Dropped(reason);
+        }
+    }
+
+    fn end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let end = *self.end();
+        self.ledger.close(self.key, self.bytes, end);
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.end().fmt(f)
+    }
+}
+
+// === impl Ledgers ===
+
+impl Ledgers {
+    /// Shows a ledger under an exporter's id.
+    pub(super) fn insert(&self, exporter: Id, ledger: Ledger) {
+        self.all().insert(exporter, ledger);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Id, Ledger>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn balances(&self) -> Vec<(Id, Balance)> {
+        self.all()
+            .iter()
+            .map(|(id, ledger)| (id.clone(), ledger.balance()))
+            .collect()
+    }
+}
+
+impl MetricSet for Ledgers {
+    fn register(registry: &mut Registry) -> Self {
+        let ledgers = Self::default();
+        registry.register_collector(Box::new(ledgers.clone()));
+        ledgers
+    }
+}
+
+impl Collector for Ledgers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let balances = self.balances();
+        let mut page = Page {
+            encoder: &mut encoder,
+            balances: &balances,
+        };
+        page.counter(
+            "enqueued_profiles",
+            "Profiles accepted into the queue",
+            |b| b.enqueued,
+        )?;
+        page.counter("sent_profiles", "Profiles delivered", |b| b.sent)?;
+        page.counter("sent_bytes", "Bytes of delivered profiles as sent", |b| {
+            b.sent_bytes
+        })?;
+        page.counters("dropped_profiles", "Profiles dropped", "reason", |b| {
+            let pairs = b.dropped.iter();
+            pairs.map(|(reason, n)| (reason.as_str(), *n)).collect()
+        })?;
+        page.counters("attempts", "Attempts to send a request", "outcome", |b| {
+            b.attempts
+                .iter()
+                .map(|(outcome, n)| (*outcome, *n))
+                .collect()
+        })?;
+        page.gauge("queue_profiles", "Profiles waiting or in flight", |b| {
+            b.queued as f64
+        })?;
+        page.gauge("queue_bytes", "Their bytes", |b| b.queued_bytes as f64)?;
+        page.gauge("queue_capacity_bytes", "The bound of the queue", |b| {
+            b.capacity as f64
+        })?;
+        page.gauge(
+            "queue_recovered_profiles",
+            "Profiles found in the queue at the start",
+            |b| b.recovered as f64,
+        )?;
+        page.gauge(
+            "queue_oldest_seconds",
+            "Age of the oldest profile waiting or in flight",
+            |b| b.oldest.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+        )
+    }
+}
+
+/// The exporters' balances, written one metric family after the other.
+struct Page<'p, 'e> {
+    encoder: &'p mut DescriptorEncoder<'e>,
+    balances: &'p [(Id, Balance)],
+}
+
+// === impl Page ===
+
+impl Page<'_, '_> {
+    fn counter(&mut self, name: &str, help: &str, value: impl Fn(&Balance) -> u64) -> fmt::Result {
+        let name = format!("profile_relay_exporter_{name}");
+        let mut family = self
+            .encoder
+            .encode_descriptor(&name, help, None, MetricType::Counter)?;
+        for (id, balance) in self.balances {
+            let labels = [("exporter", id.as_str())];
+            ConstCounter::new(value(balance)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Fn(&Balance) -> Vec<(&'static str, u64)>,
+    ) -> fmt::Result {
+        let name = format!("profile_relay_exporter_{name}");
+        let mut family = self
+            .encoder
+            .encode_descriptor(&name, help, None, MetricType::Counter)?;
+        for (id, balance) in self.balances {
+            for (value, count) in values(balance) {
+                let labels = [("exporter", id.as_str()), (label, value)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Fn(&Balance) -> f64) -> fmt::Result {
+        let name = format!("profile_relay_exporter_{name}");
+        let mut family = self
+            .encoder
+            .encode_descriptor(&name, help, None, MetricType::Gauge)?;
+        for (id, balance) in self.balances {
+            let labels = [("exporter", id.as_str())];
+            ConstGauge::new(value(balance)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_books_balance_whatever_becomes_of_a_ticket() {
+        let ledger = Ledger::new(1_000);
+        let sent = ledger.enqueue(10);
+        let half = ledger.enqueue(20);
+        let lost = ledger.enqueue(30);
+        assert!(ledger.balance().holds());
+        sent.sent(12);
+        half.sent(5);
+        half.dropped(Reason::TooLarge);
+        half.sent(5);
+        drop((sent, half, lost));
+        ledger.discard(Reason::QueueFull);
+        let balance = ledger.balance();
+        assert!(balance.holds());
+        assert_eq!(
+            (balance.sent, balance.sent_bytes, balance.queued),
+            (1, 12, 0)
+        );
+        assert_eq!(
+            balance.dropped.into_iter().collect::<Vec<_>>(),
+            [
+                (Reason::QueueFull, 1),
+                (Reason::TooLarge, 1),
+                (Reason::Shutdown, 1)
+            ]
+        );
+    }
+}

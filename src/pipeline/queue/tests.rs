@@ -1,0 +1,92 @@
+use super::*;
+use crate::profile::{Body, pprof::Pprof};
+use bytes::Bytes;
+use std::time::SystemTime;
+
+fn batch(bytes: usize) -> Batch {
+    let profile = Profile {
+        labels: Default::default(),
+        body: Body::Pprof(Pprof::new(Bytes::from(vec![0; bytes]))),
+        received: SystemTime::UNIX_EPOCH,
+    };
+    Batch::new(Origin::default(), vec![profile])
+}
+
+fn queue(on_full: OnFull) -> (Queue, Ledger) {
+    let settings = QueueSettings {
+        max_bytes: ByteSize::new(100),
+        max_age: Duration::from_secs(60),
+        on_full,
+        ..QueueSettings::default()
+    };
+    let ledger = Ledger::new(100);
+    (Queue::new(settings, ledger.clone()), ledger)
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_until_something_is_done() {
+    let (queue, ledger) = queue(OnFull::Refuse);
+    queue.reserve(&batch(60)).unwrap().commit(batch(60));
+    let refusal = queue.reserve(&batch(41)).unwrap_err();
+    assert_eq!(refusal, Refusal::retryable(Reason::QueueFull));
+    let flying = queue.take().await;
+    assert!(queue.reserve(&batch(41)).is_err(), "in flight counts");
+    drop(flying);
+    queue.reserve(&batch(41)).unwrap().commit(batch(41));
+    assert!(ledger.balance().holds());
+}
+
+#[tokio::test]
+async fn what_can_never_fit_is_refused_for_good() {
+    let (queue, _) = queue(OnFull::Refuse);
+    let refusal = queue.reserve(&batch(101)).unwrap_err();
+    assert_eq!(refusal, Refusal::permanent(Reason::TooLarge));
+}
+
+#[tokio::test]
+async fn room_that_is_not_used_comes_back() {
+    let (queue, _) = queue(OnFull::Refuse);
+    let room = queue.reserve(&batch(100)).unwrap();
+    assert!(queue.reserve(&batch(1)).is_err());
+    drop(room);
+    assert!(queue.reserve(&batch(100)).is_ok());
+}
+
+#[tokio::test]
+async fn the_oldest_make_room_for_the_newest() {
+    let (queue, ledger) = queue(OnFull::DropOldest);
+    for bytes in [40, 41, 42] {
+        queue.reserve(&batch(bytes)).unwrap().commit(batch(bytes));
+    }
+    let first = queue.take().await;
+    assert_eq!(first.profiles[0].0.byte_len(), 41);
+    let balance = ledger.balance();
+    assert_eq!(balance.dropped[&Reason::QueueFull], 1);
+    assert!(balance.holds());
+}
+
+#[tokio::test]
+async fn the_newest_are_dropped_and_counted() {
+    let (queue, ledger) = queue(OnFull::DropNewest);
+    for bytes in [60, 60] {
+        queue.reserve(&batch(bytes)).unwrap().commit(batch(bytes));
+    }
+    let balance = ledger.balance();
+    assert_eq!((balance.enqueued, balance.queued), (2, 1));
+    assert_eq!(balance.dropped[&Reason::QueueFull], 1);
+    assert!(balance.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_too_long_is_dropped_and_counted() {
+    let (queue, ledger) = queue(OnFull::Refuse);
+    queue.reserve(&batch(10)).unwrap().commit(batch(10));
+    tokio::time::advance(std::time::Duration::from_secs(40)).await;
+    queue.reserve(&batch(20)).unwrap().commit(batch(20));
+    tokio::time::advance(std::time::Duration::from_secs(40)).await;
+    queue.expire();
+    assert_eq!(queue.take().await.profiles[0].0.byte_len(), 20);
+    let balance = ledger.balance();
+    assert_eq!(balance.dropped[&Reason::Expired], 1);
+    assert!(balance.holds());
+}

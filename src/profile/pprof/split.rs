@@ -1,0 +1,248 @@
+//! Makes several pprofs of one, or one with less in it.
+//!
+//! All work on inflated bytes, decode them, and encode anew: unknown fields are
+//! lost, what is dangling in the tables is mended on the way (as
+//! [`super::repair()`] does), and every result has only the tables it needs.
+
+use super::{Unreadable, check::strings, decode::decode, subset};
+use crate::r#gen::pprof::{Label, Profile, Sample};
+use bytes::Bytes;
+use std::collections::HashMap;
+
+/// The series that [`split_by_labels`] makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelSplit {
+    /// The promoted labels (name, value) and the pprof (gzip level 1) of each
+    /// series, in the order in which they first occur. Samples without any of
+    /// the labels, and those beyond the cap, are the last, without labels.
+    pub series: Vec<(Vec<(String, String)>, Bytes)>,
+    /// Whether there were more value tuples than series allowed. The samples of
+    /// the others keep their sample labels.
+    pub capped: bool,
+}
+
+/// Why no sample type could be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeepError {
+    /// The body is no pprof.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// None of the listed types is in the profile.
+    #[error("none of the sample types to keep ({listed}) is in the profile, which has {found}")]
+    NoneLeft {
+        /// What was to be kept, as `type/unit`.
+        listed: String,
+        /// What there is, as `type/unit`.
+        found: String,
+    },
+}
+
+/// Splits an inflated pprof by samples into pprofs (gzip level 1) of at most
+/// `max_bytes` each, or of one sample each where even that is larger.
+///
+/// The values of each stack add up to the original's over all pieces, and the
+/// samples keep their order.
+pub fn split_by_samples(inflated: &[u8], max_bytes: u64) -> Result<Vec<Bytes>, Unreadable> {
+    let (profile, _) = decode(inflated)?;
+    let mut pieces = Vec::new();
+    divide(&profile, &profile.sample, max_bytes.max(1), &mut pieces);
+    Ok(pieces)
+}
+
+/// Makes series of the sample labels `names`, string or numeric (as decimal
+/// text): one pprof for each distinct tuple of their values, at most
+/// `max_series` of them. `None` when no sample has any of the labels.
+///
+/// Of a label that a sample has twice the first value counts; a label with an
+/// empty value counts as absent. Promoted labels are removed from the samples.
+pub fn split_by_labels(
+    inflated: &[u8],
+    names: &[String],
+    max_series: usize,
+) -> Result<Option<LabelSplit>, Unreadable> {
+    if !strings(inflated).any(|string| names.iter().any(|name| name.as_bytes() == string)) {
+        return Ok(None);
+    }
+    let (mut profile, _) = decode(inflated)?;
+    let samples = std::mem::take(&mut profile.sample);
+    let promotion = Promotion::new(&profile, names);
+    let mut places: HashMap<Vec<Option<String>>, usize> = HashMap::new();
+    let mut series: Vec<(Vec<(String, String)>, Vec<Sample>)> = Vec::new();
+    let mut rest = Vec::new();
+    let mut capped = false;
+    for mut sample in samples {
+        let values = promotion.values(&sample);
+        if values.iter().all(Option::is_none) {
+            rest.push(sample);
+            continue;
+        }
+        let place = match places.get(&values) {
+            Some(place) => *place,
+            None if series.len() < max_series => {
+                series.push((promotion.labels(&values), Vec::new()));
+                places.insert(values, series.len() - 1);
+                series.len() - 1
+            }
+            None => {
+                capped = true;
+                rest.push(sample);
+                continue;
+            }
+        };
+        promotion.strip(&mut sample);
+        series[place].1.push(sample);
+    }
+    if series.is_empty() && !capped {
+        return Ok(None);
+    }
+    if !rest.is_empty() {
+        series.push((Vec::new(), rest));
+    }
+    let encode = |samples: Vec<Sample>| subset::encode(&profile, samples.iter());
+    let series = series
+        .into_iter()
+        .map(|(labels, samples)| (labels, encode(samples)))
+        .collect();
+    Ok(Some(LabelSplit { series, capped }))
+}
+
+/// Keeps the listed sample types (type, unit) of an inflated pprof and returns
+/// it as gzip level 1; `None` when it has no others.
+///
+/// Samples whose remaining values are all 0 go with the types. Where Parca's own
+/// scraper sends an empty profile because nothing is left, this is an error.
+pub fn keep_sample_types(
+    inflated: &[u8],
+    keep: &[(String, String)],
+) -> Result<Option<Bytes>, KeepError> {
+    let (mut profile, _) = decode(inflated)?;
+    let types = type_names(&profile);
+    let kept: Vec<bool> = types
+        .iter()
+        .map(|have| keep.iter().any(|(t, u)| (t.as_str(), u.as_str()) == *have))
+        .collect();
+    if kept.iter().all(|kept| *kept) && !kept.is_empty() {
+        return Ok(None);
+    }
+    if !kept.contains(&true) {
+        let listed = keep.iter().map(|(t, u)| (t.as_str(), u.as_str()));
+        return Err(KeepError::NoneLeft {
+            listed: join(listed),
+            found: join(types.into_iter()),
+        });
+    }
+    retain_places(&mut profile.sample_type, &kept);
+    for sample in &mut profile.sample {
+        retain_places(&mut sample.value, &kept);
+    }
+    let default = profile.default_sample_type;
+    if !profile.sample_type.iter().any(|t| t.r#type == default) {
+        profile.default_sample_type = 0;
+    }
+    let lasting = |sample: &&Sample| sample.value.iter().any(|value| *value != 0);
+    let samples = profile.sample.iter().filter(lasting);
+    Ok(Some(subset::encode(&profile, samples)))
+}
+
+/// Divides by the size that the whole turned out to have, so that few pieces
+/// are compressed twice.
+fn divide(source: &Profile, samples: &[Sample], max_bytes: u64, pieces: &mut Vec<Bytes>) {
+    let whole = subset::encode(source, samples.iter());
+    let bytes = whole.len() as u64;
+    if bytes <= max_bytes || samples.len() <= 1 {
+        pieces.push(whole);
+        return;
+    }
+    // A fifth more: what samples share is in every piece.
+    let parts = (bytes.saturating_mul(6) / 5).div_ceil(max_bytes).max(2);
+    let parts = usize::try_from(parts).unwrap_or(usize::MAX);
+    for samples in samples.chunks(samples.len().div_ceil(parts)) {
+        divide(source, samples, max_bytes, pieces);
+    }
+}
+
+fn type_names(profile: &Profile) -> Vec<(&str, &str)> {
+    let text = |index: i64| {
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        profile.string_table.get(place).map_or("", String::as_str)
+    };
+    let types = profile.sample_type.iter();
+    types.map(|t| (text(t.r#type), text(t.unit))).collect()
+}
+
+fn join<'t>(types: impl Iterator<Item = (&'t str, &'t str)>) -> String {
+    let names: Vec<String> = types.map(|(t, u)| format!("{t}/{u}")).collect();
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+fn retain_places<T>(items: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    items.retain(|_| kept.next().copied().unwrap_or(false));
+}
+
+/// Which labels become series.
+struct Promotion<'a> {
+    names: &'a [String],
+    strings: &'a [String],
+    /// Place in `names` by string index.
+    places: HashMap<i64, usize>,
+}
+
+// === impl Promotion ===
+
+impl<'a> Promotion<'a> {
+    fn new(profile: &'a Profile, names: &'a [String]) -> Self {
+        let strings = &profile.string_table;
+        let place = |string: &String| names.iter().position(|name| name == string);
+        let places = (0..).zip(strings);
+        let places = places.filter_map(|(index, string)| Some((index, place(string)?)));
+        Self {
+            names,
+            strings,
+            places: places.filter(|(index, _)| *index != 0).collect(),
+        }
+    }
+
+    /// The value of each name, if the sample has it.
+    fn values(&self, sample: &Sample) -> Vec<Option<String>> {
+        let mut values = vec![None; self.names.len()];
+        for label in &sample.label {
+            if let Some(place) = self.places.get(&label.key)
+                && values[*place].is_none()
+            {
+                values[*place] = self.value(label);
+            }
+        }
+        values
+    }
+
+    /// A label's value as google/pprof reads it: a string, else a number.
+    fn value(&self, label: &Label) -> Option<String> {
+        if label.str != 0 {
+            let text = self.strings.get(usize::try_from(label.str).ok()?)?;
+            return (!text.is_empty()).then(|| text.clone());
+        }
+        (label.num != 0 || label.num_unit != 0).then(|| label.num.to_string())
+    }
+
+    fn labels(&self, values: &[Option<String>]) -> Vec<(String, String)> {
+        let pairs = self.names.iter().zip(values);
+        pairs
+            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+            .collect()
+    }
+
+    /// Removes what was promoted; a second value of a key stays.
+    fn strip(&self, sample: &mut Sample) {
+        let mut seen = vec![false; self.names.len()];
+        sample
+            .label
+            .retain(|label| match self.places.get(&label.key) {
+                Some(place) => std::mem::replace(&mut seen[*place], true),
+                None => true,
+            });
+    }
+}

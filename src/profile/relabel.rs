@@ -1,1 +1,0 @@
-//! Prometheus' relabelling, for targets and for profiles.
