@@ -1,1 +1,252 @@
 //! The only list of component types.
+//!
+//! A new component is one file of its own, one line here, and one example in
+//! `config/`. Nothing else knows a concrete component.
+
+use crate::{
+    exporters, pipeline,
+    pipeline::{
+        Blueprint, Budget, Context, DeliverySettings, Exporter, PipelineBlueprint, Processor,
+        Receiver,
+    },
+    processors, receivers,
+    settings::{
+        Catalogue, ComponentSettings, ComponentType, Id, Kind, Loaded, Node, Problem, Report,
+    },
+    telemetry::{Metrics, Status},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How a receiver is built.
+struct ReceiverType {
+    ty: ComponentType,
+    build: fn(&Node, &Context) -> Result<Box<dyn Receiver>, Report>,
+}
+
+/// How a processor is built.
+struct ProcessorType {
+    ty: ComponentType,
+    build: fn(&Node, &Context) -> Result<Box<dyn Processor>, Report>,
+}
+
+/// How an exporter is built.
+struct ExporterType {
+    ty: ComponentType,
+    build: fn(&Node, &Context) -> Result<BuiltExporter, Report>,
+}
+
+type BuiltExporter = (Arc<dyn Exporter>, DeliverySettings);
+
+const RECEIVERS: &[ReceiverType] = &[ReceiverType {
+    ty: ComponentType::new::<receivers::pprof::Settings>(
+        Kind::Receiver,
+        "pprof",
+        "scrapes pprof endpoints, by Parca's scrape_configs",
+    ),
+    build: |node, context| {
+        Ok(Box::new(built(
+            node,
+            context,
+            receivers::pprof::Settings::build,
+        )?))
+    },
+}];
+
+const PROCESSORS: &[ProcessorType] = &[
+    ProcessorType {
+        ty: ComponentType::new::<processors::filter::FilterSettings>(
+            Kind::Processor,
+            "filter",
+            "keeps or drops profiles by labels and type",
+        ),
+        build: |node, context| built(node, context, processors::filter::FilterSettings::build),
+    },
+    ProcessorType {
+        ty: ComponentType::new::<processors::labels::LabelsSettings>(
+            Kind::Processor,
+            "labels",
+            "inserts, updates and deletes labels",
+        ),
+        build: |node, context| built(node, context, processors::labels::LabelsSettings::build),
+    },
+    ProcessorType {
+        ty: ComponentType::new::<processors::relabel::RelabelSettings>(
+            Kind::Processor,
+            "relabel",
+            "edits labels by Prometheus' relabelling rules",
+        ),
+        build: |node, context| built(node, context, processors::relabel::RelabelSettings::build),
+    },
+];
+
+const EXPORTERS: &[ExporterType] = &[
+    ExporterType {
+        ty: ComponentType::new::<Delivered<exporters::debug::DebugSettings>>(
+            Kind::Exporter,
+            "debug",
+            "logs one readable line a profile",
+        ),
+        build: |node, context| delivered(node, context, exporters::debug::DebugSettings::build),
+    },
+    ExporterType {
+        ty: ComponentType::new::<Delivered<exporters::file::FileSettings>>(
+            Kind::Exporter,
+            "file",
+            "writes one .pb.gz file a profile",
+        ),
+        build: |node, context| delivered(node, context, exporters::file::FileSettings::build),
+    },
+    ExporterType {
+        ty: ComponentType::new::<Delivered<exporters::parca::Settings>>(
+            Kind::Exporter,
+            "parca",
+            "sends to Parca by WriteRaw over gRPC",
+        ),
+        build: |node, context| {
+            delivered(
+                node,
+                context,
+                |settings: exporters::parca::Settings, context| {
+                    Ok(Box::new(settings.build(context)?))
+                },
+            )
+        },
+    },
+];
+
+/// An exporter's own settings beside those of delivery.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+struct Delivered<S> {
+    #[serde(flatten)]
+    own: S,
+    #[serde(flatten)]
+    delivery: DeliverySettings,
+}
+
+/// What all components of a process share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The process's metrics.
+    pub metrics: Metrics,
+    /// The process's views for the admin endpoint.
+    pub status: Status,
+    /// The process's memory.
+    pub memory: Budget,
+}
+
+/// All component types, for loading a configuration.
+pub fn catalogue() -> Catalogue {
+    let receivers = RECEIVERS.iter().map(|c| c.ty);
+    let processors = PROCESSORS.iter().map(|c| c.ty);
+    let exporters = EXPORTERS.iter().map(|c| c.ty);
+    Catalogue::new(receivers.chain(processors).chain(exporters).collect())
+}
+
+/// Builds everything a configuration describes. On error the report holds the
+/// problems of all components. May read files and create folders.
+pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
+    let settings = &loaded.settings;
+    let mut report = Report::default();
+    let mut blueprint = Blueprint::default();
+    for (id, node) in &settings.receivers {
+        let ty = RECEIVERS.iter().find(|c| c.ty.name == id.kind());
+        let receiver = ty.map(|ty| (ty.build)(node, &shared.context(id)));
+        if let Some(receiver) = keep(&mut report, receiver) {
+            blueprint.receivers.push((id.clone(), receiver));
+        }
+    }
+    for (id, node) in &settings.exporters {
+        let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind());
+        let exporter = ty.map(|ty| (ty.build)(node, &shared.context(id)));
+        if let Some((exporter, delivery)) = keep(&mut report, exporter) {
+            blueprint.exporters.push((id.clone(), exporter, delivery));
+        }
+    }
+    for pipeline in settings.service.pipelines.values() {
+        let processors = pipeline.processors.iter();
+        let processors = processors.filter_map(|id| {
+            let processor = processor(id, &settings.processors, shared)?;
+            Some((id.clone(), keep(&mut report, Some(processor))?))
+        });
+        blueprint.pipelines.push(PipelineBlueprint {
+            processors: processors.collect(),
+            receivers: pipeline.receivers.clone(),
+            exporters: pipeline.exporters.clone(),
+        });
+    }
+    if report.is_empty() {
+        Ok(blueprint)
+    } else {
+        Err(report)
+    }
+}
+
+/// Builds one exporter without a configuration around it.
+pub fn exporter(name: &str, node: &Node, shared: &Shared) -> Result<Arc<dyn Exporter>, Report> {
+    let unknown = || Report::about(name, [Problem::new("", "no such exporter")]);
+    let ty = EXPORTERS
+        .iter()
+        .find(|c| c.ty.name == name)
+        .ok_or_else(unknown)?;
+    let id = name.parse().map_err(|_| unknown())?;
+    Ok((ty.build)(node, &shared.context(&id))?.0)
+}
+
+fn processor(
+    id: &Id,
+    nodes: &BTreeMap<Id, Node>,
+    shared: &Shared,
+) -> Option<Result<Box<dyn Processor>, Report>> {
+    let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
+    Some((ty.build)(nodes.get(id)?, &shared.context(id)))
+}
+
+/// The component, or nothing and a longer report.
+fn keep<C>(report: &mut Report, built: Option<Result<C, Report>>) -> Option<C> {
+    built?.map_err(|problems| report.merge(problems)).ok()
+}
+
+/// Reads a component's settings and builds it.
+fn built<S: ComponentSettings, C>(
+    node: &Node,
+    context: &Context,
+    build: impl FnOnce(S, &Context) -> Result<C, Vec<Problem>>,
+) -> Result<C, Report> {
+    build(node.typed()?, context).map_err(|problems| node.locate(problems))
+}
+
+/// Reads an exporter's settings and builds it with its delivery.
+fn delivered<S: ComponentSettings>(
+    node: &Node,
+    context: &Context,
+    build: impl FnOnce(S, &Context) -> Result<Box<dyn Exporter>, Vec<Problem>>,
+) -> Result<BuiltExporter, Report> {
+    let Delivered { own, delivery } = node.typed::<Delivered<S>>()?;
+    let exporter = build(own, context).map_err(|problems| node.locate(problems))?;
+    Ok((exporter.into(), delivery))
+}
+
+// === impl Delivered ===
+
+impl<S: ComponentSettings> ComponentSettings for Delivered<S> {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.own.problems();
+        problems.extend(self.delivery.problems());
+        problems
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn context(&self, id: &Id) -> Context {
+        pipeline::Context {
+            id: id.clone(),
+            metrics: self.metrics.clone(),
+            status: self.status.clone(),
+            memory: self.memory.clone(),
+        }
+    }
+}

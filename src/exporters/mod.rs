@@ -1,3 +1,6 @@
-//! Where profiles go.
+//! Components that send profiles away. They know the pipeline's traits and
+//! never each other.
 
+pub mod debug;
+pub mod file;
 pub mod parca;

@@ -1,1 +1,3 @@
-//! To be filled.
+//! Components that take profiles from outside.
+
+pub mod pprof;

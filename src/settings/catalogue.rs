@@ -1,6 +1,6 @@
 //! Which component types exist, said by the caller: this folder knows none.
 
-use super::{Node, Problem, Report};
+use super::{Node, Problem, Report, redact, typed};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
@@ -142,12 +142,16 @@ impl Catalogue {
     }
 }
 
-fn effective<T: ComponentSettings>(node: &Node) -> Result<serde_json::Value, Report> {
-    let settings: T = node.typed()?;
+/// Reads, checks and writes the settings in `node`.
+pub(super) fn effective<T: ComponentSettings>(node: &Node) -> Result<serde_json::Value, Report> {
+    let (settings, secrets) = typed::read::<T>(node)?;
     let problems = settings.problems();
-    if !problems.is_empty() {
-        return Err(node.locate(problems));
+    if problems.is_empty() {
+        return serde_json::to_value(&settings)
+            .map(redact::value)
+            .map_err(|error| node.locate([Problem::new("", error.to_string())]));
     }
-    serde_json::to_value(&settings)
-        .map_err(|error| node.locate([Problem::new("", error.to_string())]))
+    let mut report = node.locate(problems);
+    report.hide(secrets);
+    Err(report)
 }

@@ -1,7 +1,18 @@
 //! Sources to settings.
 
-use super::{Catalogue, Node, Report, Settings};
-use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock};
+use super::{
+    Catalogue, Environment, Finding, Node, Position, Problem, Report, Settings, Source,
+    expand::{Expanded, expand},
+    graph,
+    merge::{merge, set},
+    print,
+    tree::Value,
+};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 /// One `--config`.
 #[derive(Clone, Debug)]
@@ -19,20 +30,10 @@ pub enum Input {
     },
 }
 
-/// Where `${env:X}` looks.
-#[derive(Clone, Debug, Default)]
-pub enum Environment {
-    /// In the environment of the process.
-    #[default]
-    Process,
-    /// In these variables only, for tests.
-    Fixed(BTreeMap<String, String>),
-}
-
 /// Everything that a configuration is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// Later ones merge over earlier ones.
+    /// Later ones merge over earlier ones: maps deep, lists and scalars replace.
     pub inputs: Vec<Input>,
     /// `a.b=c`, over all inputs, in this order.
     pub set: Vec<String>,
@@ -49,7 +50,8 @@ pub struct Loaded {
     pub tree: Node,
     /// With all defaults filled in, secrets as `[REDACTED]`.
     pub effective: serde_json::Value,
-    /// Twelve hex digits that change when `effective` changes.
+    /// Twelve hex digits that change when `effective` changes. No secret goes
+    /// into it, because it is shown in `/metrics`.
     pub hash: String,
     /// The files that were read, of `--config` and `${file:…}`, to be watched.
     pub files: Vec<PathBuf>,
@@ -88,6 +90,110 @@ impl Sources {
 
 /// Reads, merges, expands and checks a configuration. On error the report holds
 /// everything that is wrong. Blocks on files and standard input.
-pub fn load(_sources: &Sources, _catalogue: &Catalogue) -> Result<Loaded, Report> {
-    Err(Report::default())
+pub fn load(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, Report> {
+    let (tree, files) = read_tree(sources)?;
+    let (settings, effective) = graph::assemble(&tree, catalogue)?;
+    Ok(Loaded {
+        settings,
+        tree,
+        hash: print::hash(&effective),
+        effective,
+        files,
+    })
+}
+
+fn read_tree(sources: &Sources) -> Result<(Node, Vec<PathBuf>), Report> {
+    let mut report = Report::default();
+    let mut files = Vec::new();
+    let mut trees = Vec::new();
+    for input in &sources.inputs {
+        match read_input(input, &mut files) {
+            Ok(tree) => trees.push(tree),
+            Err(wrong) => report.merge(wrong),
+        }
+    }
+    if sources.inputs.is_empty() {
+        let message = "no configuration is given: add --config FILE, or - for standard input";
+        report.merge(Report::about("profile-relay", [Problem::new("", message)]));
+    }
+    let mut trees = trees.into_iter();
+    let Some(mut tree) = trees.next() else {
+        return Err(report);
+    };
+    for over in trees {
+        merge(&mut tree, over);
+    }
+    for argument in &sources.set {
+        if let Err(wrong) = set(&mut tree, argument) {
+            report.merge(wrong);
+        }
+    }
+    let mut expanded = Expanded::default();
+    expand(&mut tree, "", &sources.environment, &mut expanded);
+    report.merge(expanded.findings.into());
+    files.extend(expanded.files);
+    if report.is_empty() {
+        Ok((tree, files))
+    } else {
+        Err(report)
+    }
+}
+
+fn read_input(input: &Input, files: &mut Vec<PathBuf>) -> Result<Node, Report> {
+    let source = match input {
+        Input::File(path) => {
+            files.push(path.clone());
+            read_file(path)?
+        }
+        Input::Stdin(read) => Source::new("stdin", "", read_stdin(read)?),
+        Input::Text { name, text } => Source::new(name, "", text),
+    };
+    let tree = Node::parse(&source)?;
+    as_mapping(tree, &source)
+}
+
+fn as_mapping(tree: Node, source: &Arc<Source>) -> Result<Node, Report> {
+    match tree.value {
+        Value::Mapping(_) => Ok(tree),
+        Value::Scalar(_) if tree.is_null() => {
+            let start = Position {
+                source: source.clone(),
+                line: 1,
+                column: 1,
+            };
+            Ok(Node::new(Value::Mapping(Vec::new()), start))
+        }
+        Value::Scalar(_) | Value::Sequence(_) => {
+            let message = format!(
+                "expected a mapping with receivers, exporters and service, found {}",
+                tree.describe()
+            );
+            Err(tree.locate([Problem::new("", message)]))
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Arc<Source>, Report> {
+    let name = path.display().to_string();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => Ok(Source::new(name, folder, text)),
+        Ok(Err(_)) => Err(unreadable(&name, "is no UTF-8 text")),
+        Err(error) => Err(unreadable(&name, &format!("cannot be read: {error}"))),
+    }
+}
+
+fn read_stdin(read: &OnceLock<String>) -> Result<String, Report> {
+    if let Some(text) = read.get() {
+        return Ok(text.clone());
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable("stdin", &format!("cannot be read: {error}")))?;
+    Ok(read.get_or_init(|| text).clone())
+}
+
+fn unreadable(name: &str, message: &str) -> Report {
+    vec![Finding::whole(&Source::new(name, "", ""), message)].into()
 }

@@ -1,6 +1,6 @@
 //! The settings of the whole file: components by id, and how they are joined.
 
-use super::{ByteSize, Duration, Id, Node};
+use super::{ByteSize, ComponentSettings, Duration, Id, Kind, Node, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -113,7 +113,36 @@ pub struct Pipeline {
     pub exporters: Vec<Id>,
 }
 
+// === impl Settings ===
+
+impl Settings {
+    /// The components of one kind.
+    pub fn of(&self, kind: Kind) -> &BTreeMap<Id, Node> {
+        match kind {
+            Kind::Receiver => &self.receivers,
+            Kind::Processor => &self.processors,
+            Kind::Exporter => &self.exporters,
+            Kind::Extension => &self.extensions,
+        }
+    }
+}
+
 // === impl Service ===
+
+impl ComponentSettings for Service {
+    fn problems(&self) -> Vec<Problem> {
+        let port = self.admin.endpoint.rsplit_once(':');
+        let valid = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if valid {
+            return Vec::new();
+        }
+        let message = format!(
+            "{:?} is no address to listen on: write host:port, as in 127.0.0.1:13133",
+            self.admin.endpoint
+        );
+        vec![Problem::new("admin.endpoint", message)]
+    }
+}
 
 impl Default for Service {
     fn default() -> Self {

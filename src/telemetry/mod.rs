@@ -2,10 +2,18 @@
 //!
 //! Knows no component.
 
+pub mod admin;
+pub mod cgroup;
+pub mod health;
+pub mod logs;
 pub mod metrics;
+pub mod repeat;
+pub mod self_profile;
 pub mod status;
 
 pub use self::{
+    health::Health,
     metrics::{MetricSet, Metrics},
+    repeat::{Repeat, Repeats},
     status::Status,
 };

@@ -5,7 +5,7 @@
 //! in memory and waits for nothing.
 
 use crate::settings::Id;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -20,12 +20,21 @@ pub struct Status(Arc<Mutex<Views>>);
 struct Views {
     targets: BTreeMap<Id, Arc<dyn TargetsView>>,
     exporters: BTreeMap<Id, Arc<dyn ExporterView>>,
+    pipelines: Vec<PipelineStatus>,
+    config: Option<RunningConfig>,
 }
 
 /// The targets of one receiver.
 pub trait TargetsView: Send + Sync {
     /// All targets, in a stable order.
     fn targets(&self) -> Vec<TargetStatus>;
+
+    /// Shows all targets one by one, in the same order. A view with thousands of
+    /// targets makes each when it is shown, so that they are never in memory
+    /// all at once. `show` does not wait for anything.
+    fn each(&self, show: &mut dyn FnMut(TargetStatus)) {
+        self.targets().into_iter().for_each(show);
+    }
 }
 
 /// The state of one exporter's delivery.
@@ -67,7 +76,7 @@ pub struct TargetStatus {
 }
 
 /// A target's health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Not scraped yet.
@@ -108,6 +117,28 @@ pub struct ExporterStatus {
     pub queue_oldest_seconds: f64,
 }
 
+/// One pipeline, as on `/api/pipelines`: ids in the order data flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PipelineStatus {
+    /// `profiles` or `profiles/agents`.
+    pub pipeline: String,
+    /// Its sources.
+    pub receivers: Vec<String>,
+    /// What each profile passes.
+    pub processors: Vec<String>,
+    /// Where each profile goes, all of them.
+    pub exporters: Vec<String>,
+}
+
+/// The configuration that runs, as on `/api/config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RunningConfig {
+    /// What `profile_relay_config_info` shows.
+    pub hash: String,
+    /// The whole of it, as `print-config` prints it: secrets redacted.
+    pub yaml: Arc<str>,
+}
+
 // === impl Status ===
 
 impl std::fmt::Debug for Status {
@@ -127,10 +158,37 @@ impl Status {
         self.views().exporters.insert(id.clone(), view);
     }
 
+    /// Shows the pipelines, in place of those shown before.
+    pub fn publish_pipelines(&self, pipelines: Vec<PipelineStatus>) {
+        self.views().pipelines = pipelines;
+    }
+
+    /// Shows the configuration, in place of the one shown before.
+    pub fn publish_config(&self, config: RunningConfig) {
+        self.views().config = Some(config);
+    }
+
     /// The targets of all receivers.
     pub fn targets(&self) -> Vec<TargetStatus> {
+        let mut targets = Vec::new();
+        self.each_target(&mut |target| targets.push(target));
+        targets
+    }
+
+    /// Shows the targets of all receivers one by one.
+    pub fn each_target(&self, show: &mut dyn FnMut(TargetStatus)) {
         let views: Vec<_> = self.views().targets.values().cloned().collect();
-        views.iter().flat_map(|view| view.targets()).collect()
+        views.iter().for_each(|view| view.each(show));
+    }
+
+    /// All pipelines.
+    pub fn pipelines(&self) -> Vec<PipelineStatus> {
+        self.views().pipelines.clone()
+    }
+
+    /// The configuration; `None` before there is one.
+    pub fn config(&self) -> Option<RunningConfig> {
+        self.views().config.clone()
     }
 
     /// All exporters.

@@ -35,7 +35,7 @@ use crate::{
     net::{GrpcChannel, grpc::Compression},
     pipeline::{Context, ExportError, Exporter, Limits, Part, Reason},
     profile::{Batch, Profile},
-    settings::Problem,
+    settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
 use tonic::codec::CompressionEncoding;

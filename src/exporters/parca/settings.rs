@@ -3,7 +3,7 @@
 use crate::{
     net::GrpcClientSettings,
     profile::NAME,
-    settings::{ByteSize, Problem},
+    settings::{ByteSize, ComponentSettings, Problem},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,23 +45,8 @@ pub struct Settings {
 
 // === impl Settings ===
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            client: GrpcClientSettings::default(),
-            max_request_bytes: ByteSize::new(1_000_000),
-            max_request_rows: 20_000,
-            max_request_profiles: 1_000,
-            max_inflated_bytes: ByteSize::new(64 << 20),
-            sample_labels: Vec::new(),
-            sample_label_series_limit: 100,
-        }
-    }
-}
-
-impl Settings {
-    /// Everything that is wrong. Reads no file.
-    pub fn problems(&self) -> Vec<Problem> {
+impl ComponentSettings for Settings {
+    fn problems(&self) -> Vec<Problem> {
         let mut problems = self.client.problems();
         let bytes = self.max_request_bytes.get();
         if !(MIN_BYTES..=PARCA_MAX_BYTES).contains(&bytes) {
@@ -88,7 +73,23 @@ impl Settings {
         problems.extend(self.sample_label_problems());
         problems
     }
+}
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            client: GrpcClientSettings::default(),
+            max_request_bytes: ByteSize::new(1_000_000),
+            max_request_rows: 20_000,
+            max_request_profiles: 1_000,
+            max_inflated_bytes: ByteSize::new(64 << 20),
+            sample_labels: Vec::new(),
+            sample_label_series_limit: 100,
+        }
+    }
+}
+
+impl Settings {
     fn sample_label_problems(&self) -> Vec<Problem> {
         let mut seen = BTreeSet::new();
         let mut problems = Vec::new();

@@ -241,7 +241,9 @@ impl Scratch {
 
     /// Inflates all members of `body` into the buffer.
     fn inflate(&mut self, body: &[u8], max_inflated: u64) -> Result<(), Unreadable> {
-        let max = usize::try_from(max_inflated).unwrap_or(usize::MAX - SLACK);
+        let max = usize::try_from(max_inflated)
+            .unwrap_or(usize::MAX)
+            .min(isize::MAX as usize);
         let mut rest = body;
         self.buffer.clear();
         self.buffer.reserve_exact(expected(body).min(max + 1));

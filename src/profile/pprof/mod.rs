@@ -21,7 +21,7 @@ mod rules;
 mod split;
 mod subset;
 mod summary;
-pub mod synthetic;
+mod synthetic;
 mod wire;
 mod write;
 
@@ -33,6 +33,10 @@ pub use self::{
     rules::{Action, Rule, RuleSet},
     split::{KeepError, LabelSplit, keep_sample_types, split_by_labels, split_by_samples},
     summary::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
+    synthetic::SyntheticProfile,
     wire::Damage,
     write::{Frame, ProfileWriter, with_comments},
 };
+
+#[cfg(test)]
+mod tests;

@@ -226,7 +226,9 @@ impl Random {
 
     /// The lower, the likelier.
     fn skewed(&mut self, bound: u64) -> u64 {
-        self.below(bound).min(self.below(bound))
+        self.below(bound)
+            .min(self.below(bound))
+            .min(self.below(bound))
     }
 
     /// Half of all values are 0, the others from small to millions.

@@ -24,9 +24,9 @@ pub struct RelabelConfig {
     /// groups of `regex`, as in `${1}_port`.
     pub target_label: String,
     /// What is written, or for labelmap the new name: text with groups of
-    /// `regex`, as in `$1`, `${1}`, `${name}`; `$$` is a dollar sign. In a
-    /// configuration file each `$` of it is written `$$` where it would begin a
-    /// `${…}` of the configuration itself.
+    /// `regex`, as in `$1`, `${1}` or `$name`; nothing to write removes the
+    /// label. A `${name}` is written `$${name}`, for without the second dollar
+    /// sign it is an environment variable of the configuration.
     pub replacement: String,
     /// What is done, in any case: replace, keep, drop, keepequal, dropequal,
     /// hashmod, labelmap, labeldrop, labelkeep, lowercase or uppercase.

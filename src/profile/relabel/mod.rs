@@ -201,7 +201,7 @@ impl Rule {
                 regex,
                 target,
                 replacement,
-            } => replace(&value.into_owned(), regex, target, replacement, labels),
+            } => replace(value.into_owned(), regex, target, replacement, labels),
             Step::HashMod { modulus, target } => {
                 let shard = (hash(&value) % *modulus).to_string();
                 labels.set(target, &shard);
@@ -282,13 +282,13 @@ fn keep_if(keep: bool) -> Decision {
 /// Nothing happens without a match or without a target; an empty result removes
 /// the target.
 fn replace(
-    value: &str,
+    value: String,
     regex: &Pattern,
     target: &Template,
     replacement: &Template,
     labels: &mut LabelsBuilder,
 ) {
-    let Some(groups) = regex.groups(value) else {
+    let Some(groups) = regex.groups(&value) else {
         return;
     };
     let target = target.expand(&groups);

@@ -158,6 +158,10 @@ fn escaped(text: &str, in_class: bool, out: &mut String) -> usize {
         'b' if !in_class => r"(?-u:\b)",
         '<' => "<",
         '>' => ">",
+        'p' | 'P' | 'x' if text[2..].starts_with('{') => {
+            let end = text.find('}').map_or(text.len(), |end| end + 1);
+            return push(&text[..end], end, out);
+        }
         _ => {
             let taken = 1 + what.len_utf8();
             return push(&text[..taken], taken, out);

@@ -1,0 +1,38 @@
+# The two commands a newcomer needs are `make run` and `make test`.
+
+CARGO ?= cargo
+# Debian packages that the tests use when they may install them: real programs
+# to scrape, and the reverse proxy that stands in front of Parca in the charm.
+TEST_PACKAGES = prometheus etcd-server nginx
+
+.PHONY: run test test-packages lint bench reference regenerate
+
+# Builds and starts the relay without a configuration: it profiles itself.
+run:
+	$(CARGO) run --release -- quickstart
+
+# Installs what tests need, when it may, and runs them all.
+test: test-packages
+	@CARGO='$(CARGO)' tests/run
+
+# A host without apt or without the right to install runs the tests all the
+# same: those that miss a program are counted as skipped.
+test-packages:
+	@tests/packages $(TEST_PACKAGES)
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+# The pure parts, then whole processes under load.
+bench:
+	$(CARGO) bench --bench pprof
+	$(CARGO) bench --bench load
+
+# docs/reference.md from the settings types and their doc comments.
+reference:
+	$(CARGO) run --quiet -- schema --format markdown > docs/reference.md
+
+# src/gen and tests/gen from proto/.
+regenerate:
+	REGENERATE=1 $(CARGO) test --test codegen
