@@ -33,7 +33,7 @@ exporters:
     tls: {insecure: maybe}                  # 21
     sending_queue: {max_bytes: lots}        # 32
 service:
-  admin: {endpoint: "ADMIN", endpont: x}    # 
+  admin: {endpoint: "ADMIN", endpont: x}    #
   pipelines:
     profiles: {receivers: [pprof, otlp], exporters: [parca]}  # 35
 "#;
@@ -77,10 +77,14 @@ fn a_bad_configuration_is_told_in_full_and_nothing_is_bound() {
     let told = refused_within_a_second(&yaml);
     let column_of_endpont = yaml.lines().find_map(|line| line.find("endpont"));
     for (number, line) in yaml.lines().enumerate() {
-        let Some((_, column)) = line.rsplit_once("# ") else {
+        let Some((_, column)) = line.rsplit_once("  #") else {
             continue;
         };
-        let column = column.parse().ok().or(column_of_endpont.map(|c| c + 1));
+        let column = column
+            .trim()
+            .parse()
+            .ok()
+            .or(column_of_endpont.map(|c| c + 1));
         let place = format!("relay.yaml:{}:{}: ", number + 1, column.expect("a column"));
         assert!(told.contains(&place), "{place} is missing in\n{told}");
     }
@@ -95,7 +99,7 @@ fn one_bad_job_is_named_and_a_duplicate_key_is_found() {
     let told = refused_within_a_second(&config::relay(&jobs, "endpoint: \"http://a:1\"", ""));
     assert!(told.contains("scrape_configs[1].scheme"), "{told}");
     assert!(told.contains("job \"broken\""), "{told}");
-    assert!(!told.contains("good"), "{told}");
+    assert!(!told.contains("job \"good\""), "{told}");
 
     let exporter = "endpoint: \"http://a:1\", timeout: 1s, timeout: 2s";
     let told = refused_within_a_second(&config::relay(&jobs[..1], exporter, ""));

@@ -11,13 +11,17 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::symlink, pat
 /// Replaces the list as Kubernetes replaces mounted files: by swapping the
 /// symlink of the folder.
 fn swap(root: &Path, version: usize, targets: &[SocketAddr]) {
-    let data = root.join(format!("..{version}"));
-    fs::create_dir_all(&data).expect("a folder");
     let targets: Vec<_> = targets.iter().map(|t| format!("\"{t}\"")).collect();
     let list = format!(
         "[{{\"targets\": [{}], \"labels\": {{\"version\": \"any\"}}}}]",
         targets.join(", ")
     );
+    swap_text(root, version, &list);
+}
+
+fn swap_text(root: &Path, version: usize, list: &str) {
+    let data = root.join(format!("..{version}"));
+    fs::create_dir_all(&data).expect("a folder");
     fs::write(data.join("targets.json"), list).expect("a list");
     symlink(data, root.join("..new")).expect("a link");
     fs::rename(root.join("..new"), root.join("..data")).expect("the swap");
@@ -72,11 +76,10 @@ fn targets_come_and_go_and_the_others_keep_their_pace() {
     assert!(goes.requests().len() <= gone_at + 1, "one may be under way");
 
     // A list that is broken changes nothing.
-    fs::write(lists.join("..2/targets.json"), "[{").expect("a list");
+    swap_text(&lists, 3, "[{");
     let seen = count(&stay).expect("scraped");
-    until("the error is counted", || {
-        let errors = |m: &str| m.contains("discovery_errors_total{job=\"sd\"} 1");
-        errors(relay.metrics().text()).then_some(())
+    relay.until("the error is counted", |metrics| {
+        metrics.sum("discovery_errors_total", &[("job", "sd")]) > 0
     });
     until("they go on", || {
         (count(&stay) >= Some(seen + 2) && count(&come).is_some()).then_some(())

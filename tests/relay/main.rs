@@ -17,6 +17,7 @@ mod harness;
 mod metrics;
 mod neighbours;
 mod recorder;
+mod schema;
 mod target;
 
 mod bad_targets;

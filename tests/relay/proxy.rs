@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, time::Duration};
 /// More than 1 MiB even as gzip.
 fn large() -> Bytes {
     let mut profile = SyntheticProfile::heap(1);
-    profile.samples = 24_000;
+    profile.samples = 34_000;
     profile.functions = 4_000;
     profile.time = Duration::from_secs(1_760_000_000);
     profile.encode()
