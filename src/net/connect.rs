@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The longest a TLS handshake or a proxy's answer may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest head of a proxy's answer.
 const MAX_PROXY_HEAD: usize = 8 << 10;
@@ -75,6 +75,8 @@ pub enum Phase {
     Proxy,
     /// The TLS handshake.
     Tls,
+    /// The first word of HTTP/2.
+    Greeting,
 }
 
 /// No connection was made; nothing was sent to the target.
@@ -473,6 +475,7 @@ impl fmt::Display for Phase {
             Self::Connect => "cannot connect to",
             Self::Proxy => "cannot go through the proxy",
             Self::Tls => "no TLS with",
+            Self::Greeting => "no HTTP/2 with",
         })
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Deadlines are the caller's: dropping the future, or the body, ends a request.
 
+mod exchange;
 mod oauth2;
 mod pool;
 mod settings;
@@ -14,6 +15,7 @@ mod settings;
 pub use self::settings::{Authorization, BasicAuth, HttpClientSettings, HttpHeader, OAuth2};
 
 use self::{
+    exchange::{ExchangeError, Outgoing, exchange},
     oauth2::TokenSource,
     pool::{Lease, Pool},
     settings::{file_of, secret_of, text_of},
@@ -369,52 +371,59 @@ impl Inner {
         body: Bytes,
     ) -> Result<Response<Incoming>, HttpError> {
         let place = Place::of(uri)?;
-        if let Some(lease) = self.pool.take(&place.key).await {
-            let request = self.request(method, uri, &place, headers, body.clone(), &lease)?;
-            if let Ok(response) = lease.send(request).await {
-                return Ok(response);
+        if let Some(lease) = self.pool.take(&place.key) {
+            let sent = self.send_on(lease, &place, method, uri, headers, body.clone());
+            match sent.await {
+                Err(error) if error.may_be_stale() => {}
+                answer => return answer.map_err(|error| HttpError::of(uri, error)),
             }
         }
-        let stream = self.connector.connect(uri).await?;
-        let lease = self
-            .pool
-            .open(place.key.clone(), stream)
+        // Connecting holds much more than waiting for the answer does.
+        let stream = Box::pin(self.connector.connect(uri)).await?;
+        let opened = Box::pin(self.pool.open(&place.key, stream)).await;
+        let lease = opened.map_err(|error| HttpError::of(uri, ExchangeError::Http(error)))?;
+        self.send_on(lease, &place, method, uri, headers, body)
             .await
-            .map_err(|error| HttpError::io(uri, &error))?;
-        let request = self.request(method, uri, &place, headers, body, &lease)?;
-        lease
-            .send(request)
-            .await
-            .map_err(|error| HttpError::io(uri, &error))
+            .map_err(|error| HttpError::of(uri, error))
     }
 
-    fn request(
+    async fn send_on(
         &self,
+        lease: Lease,
+        place: &Place,
         method: &Method,
         uri: &Uri,
-        place: &Place,
         headers: &HeaderMap,
         body: Bytes,
-        lease: &Lease,
-    ) -> Result<Request<Full<Bytes>>, HttpError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method.clone();
-        let map = request.headers_mut();
-        if !lease.is_h2() {
-            map.insert(header::HOST, place.host.clone());
-        }
-        map.extend(headers.clone());
-        if lease.is_forwarded() {
-            self.connector.forward_headers(uri, map);
-        }
-        *request.uri_mut() = if lease.is_h2() || lease.is_forwarded() {
-            uri.clone()
+    ) -> Result<Response<Incoming>, ExchangeError> {
+        let stream = match lease {
+            Lease::Http1(stream) => stream,
+            Lease::Http2(mut sender) => {
+                let mut request = Request::new(Full::new(body));
+                *request.method_mut() = method.clone();
+                *request.uri_mut() = uri.clone();
+                *request.headers_mut() = headers.clone();
+                let sent = sender.send_request(request).await;
+                return sent.map_err(ExchangeError::Http);
+            }
+        };
+        let mut forwarded = None;
+        let (target, headers) = if stream.is_forwarded() {
+            let mut with_proxy = headers.clone();
+            self.connector.forward_headers(uri, &mut with_proxy);
+            (uri.to_string(), &*forwarded.insert(with_proxy))
         } else {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            path.parse()
-                .map_err(|_| HttpError::Address(uri.to_string()))?
+            (path.to_owned(), headers)
         };
-        Ok(request)
+        let request = Outgoing {
+            method,
+            target: &target,
+            host: &place.host,
+            headers,
+            body: &body,
+        };
+        exchange(stream, request, self.pool.home(&place.key)).await
     }
 }
 
@@ -479,19 +488,26 @@ fn join(base: &Uri, location: &HeaderValue) -> Result<Uri, HttpError> {
 // === impl HttpError ===
 
 impl HttpError {
-    fn io(uri: &Uri, error: &hyper::Error) -> Self {
+    fn of(uri: &Uri, error: ExchangeError) -> Self {
         let place = uri.authority().map_or("", |authority| authority.as_str());
-        let cause = if let Some(alert) = late_alert(error) {
-            format!("no TLS with {place}: {alert}")
-        } else if error.is_incomplete_message() || error.is_closed() {
-            format!("{place} closed the connection without an answer")
-        } else if error.is_parse() {
-            format!("{place} does not answer in HTTP: is it the right port, and https or http?")
-        } else {
-            let reason = error
-                .source()
-                .map_or(error.to_string(), ToString::to_string);
-            format!("the connection to {place} broke: {reason}")
+        let broke =
+            |reason: &dyn fmt::Display| format!("the connection to {place} broke: {reason}");
+        let cause = match error {
+            ExchangeError::Closed => format!("{place} closed the connection without an answer"),
+            ExchangeError::Io(error) => match late_alert(&error) {
+                Some(alert) => format!("no TLS with {place}: {alert}"),
+                None => broke(&error),
+            },
+            ExchangeError::Http(error) if error.is_parse() || error.is_parse_too_large() => {
+                format!("{place} does not answer in HTTP: is it the right port, and https or http?")
+            }
+            ExchangeError::Http(error) if error.is_incomplete_message() => {
+                format!("{place} closed the connection within its answer")
+            }
+            ExchangeError::Http(error) => match error.source() {
+                Some(reason) => broke(&reason),
+                None => broke(&error),
+            },
         };
         Self::Io { cause }
     }
@@ -500,7 +516,7 @@ impl HttpError {
 impl From<ConnectError> for HttpError {
     fn from(error: ConnectError) -> Self {
         match error.phase {
-            Phase::Resolve | Phase::Connect => Self::Connect(error),
+            Phase::Resolve | Phase::Connect | Phase::Greeting => Self::Connect(error),
             Phase::Proxy => Self::Proxy(error),
             Phase::Tls => Self::Tls(error),
         }

@@ -217,9 +217,27 @@ fn tables() -> Vec<Case> {
         case("no strings", Dropped("no_strings"), |p| {
             p.string_table.clear()
         }),
-        case("no strings and no samples", Dropped("no_strings"), |p| {
-            p.string_table.clear();
-            p.sample.clear();
+        case(
+            "no strings but types and values",
+            Dropped("no_strings"),
+            |p| {
+                *p = Profile {
+                    sample_type: vec![ValueType::default()],
+                    period_type: Some(ValueType::default()),
+                    sample: vec![Sample {
+                        value: vec![1],
+                        ..Sample::default()
+                    }],
+                    ..Profile::default()
+                };
+            },
+        ),
+        case("no strings but types", Dropped("no_strings"), |p| {
+            *p = Profile {
+                sample_type: vec![ValueType::default()],
+                period_type: Some(ValueType::default()),
+                ..Profile::default()
+            };
         }),
         case("no sample types", Dropped("no_sample_types"), |p| {
             p.sample_type.clear()

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`real`] starts a real Parca instead, where one is at hand.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 pub mod damage;
 mod life;

@@ -31,11 +31,13 @@ use tonic::Code;
 
 const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
 
-/// A socket that is reset instead of closed once one of the flags says so.
+/// A socket that is reset instead of closed once one of the flags says so, and
+/// otherwise is read for another second after its connection has ended, as Go
+/// does it: a request that crosses a GOAWAY does not turn into a reset.
 struct Socket {
-    stream: TcpStream,
-    process: Arc<AtomicBool>,
-    connection: Arc<AtomicBool>,
+    stream: Option<TcpStream>,
+    process: Arc<Process>,
+    reset: Arc<AtomicBool>,
 }
 
 /// What a request comes to on the wire.
@@ -59,9 +61,9 @@ pub(super) async fn connection(stream: TcpStream, process: Arc<Process>) {
     let reset = Arc::new(AtomicBool::new(false));
     let _ = stream.set_nodelay(true);
     let socket = Socket {
-        stream,
-        process: process.reset.clone(),
-        connection: reset.clone(),
+        stream: Some(stream),
+        process: process.clone(),
+        reset: reset.clone(),
     };
     let wire = Arc::new(Wire { process, reset });
     let tls = wire.process.shared.behaviour().tls.clone();
@@ -404,10 +406,26 @@ impl Answer {
 
 // === impl Socket ===
 
+impl Socket {
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let stream = self.stream.as_mut().map(Pin::new);
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.process.load(Ordering::Relaxed) || self.connection.load(Ordering::Relaxed) {
-            let _ = self.stream.set_zero_linger();
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        if self.process.reset.load(Ordering::Relaxed) || self.reset.load(Ordering::Relaxed) {
+            let _ = stream.set_zero_linger();
+        } else if tokio::runtime::Handle::try_current().is_ok() {
+            self.process.tasks.spawn("linger", async move {
+                let mut sink = tokio::io::sink();
+                let drain = tokio::io::copy(&mut stream, &mut sink);
+                let _ = timeout(Duration::from_secs(1), drain).await;
+            });
         }
     }
 }
@@ -418,7 +436,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        self.stream()?.poll_read(cx, buffer)
     }
 }
 
@@ -428,14 +446,15 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.stream()?.poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream()?.poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Left to the drop.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

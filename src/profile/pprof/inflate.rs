@@ -93,7 +93,6 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
-    static DEFLATER: Cell<Option<Box<Compress>>> = const { Cell::new(None) };
 }
 
 /// Calls `work` with the inflated bytes of `body`, which live in a buffer that
@@ -130,13 +129,16 @@ pub fn inflate(body: &Bytes, max_inflated: u64) -> Result<Bytes, Unreadable> {
 
 /// `plain` as gzip, level 1.
 pub fn compress(plain: &[u8]) -> Bytes {
-    let mut deflater = DEFLATER
-        .take()
-        .unwrap_or_else(|| Box::new(Compress::new(Compression::fast(), false)));
+    compress_at(Compression::fast(), plain)
+}
+
+/// `plain` as gzip of any level.
+pub(super) fn compress_at(level: Compression, plain: &[u8]) -> Bytes {
+    // Not kept from one body to the next: it is 300 KB, and rarely needed.
+    let mut deflater = Compress::new(level, false);
     let mut out = Vec::with_capacity(plain.len() / 2 + 64);
-    // Deflate, no flags, no time, fastest, unknown system.
-    out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255]);
-    deflater.reset();
+    // Deflate, no flags, no time, no hint, unknown system.
+    out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
     loop {
         let consumed = deflater.total_in() as usize;
         let status = deflater.compress_vec(&plain[consumed..], &mut out, FlushCompress::Finish);
@@ -145,7 +147,6 @@ pub fn compress(plain: &[u8]) -> Bytes {
         }
         out.reserve(out.len());
     }
-    DEFLATER.set(Some(deflater));
     let mut crc = Crc::new();
     crc.update(plain);
     out.extend_from_slice(&crc.sum().to_le_bytes());

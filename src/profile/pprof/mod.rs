@@ -21,7 +21,7 @@ mod rules;
 mod split;
 mod subset;
 mod summary;
-mod synthetic;
+pub mod synthetic;
 mod wire;
 mod write;
 

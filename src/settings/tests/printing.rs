@@ -16,7 +16,51 @@ fn the_effective_configuration_has_defaults_and_no_secrets() {
     );
     let yaml = to_yaml(&loaded(&text).unwrap().effective);
     assert!(!yaml.contains("hunter2"), "{yaml}");
-    insta::assert_snapshot!(yaml, @"");
+    insta::assert_snapshot!(yaml, @r###"
+    receivers:
+      listen:
+        endpoint: 0.0.0.0:7070
+        jobs: []
+    exporters:
+      send:
+        endpoint: "http://[REDACTED]@parca:1"
+        queue:
+          max_bytes: 64MiB
+          on_full: refuse
+          workers: 4
+        level: low
+        share: 1.0
+        compression: gzip
+        actions: []
+        client:
+          follow_redirects: false
+          connections: 0
+          bearer_token: "[REDACTED]"
+          tls:
+            ca_file: null
+            key: "[REDACTED]"
+        headers:
+          X-Scope: "[REDACTED]"
+        claims: {}
+    service:
+      extensions: []
+      admin:
+        endpoint: 127.0.0.1:13133
+      memory:
+        limit: null
+      telemetry:
+        logs:
+          level: info
+          format: logfmt
+      shutdown_timeout: 20s
+      pipelines:
+        profiles:
+          receivers:
+            - listen
+          processors: []
+          exporters:
+            - send
+    "###);
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! A load run of whole processes on loopback: targets that answer with a
+//! profile, the relay that scrapes them, and a gRPC sink that counts.
+//!
+//! ```text
+//! cargo bench --bench load -- --targets 100,1000 --window 30s --json load.json
+//! ```
+//!
+//! This executable starts itself again for the targets, the sink and the guards
+//! of foreign processes, so that the CPU of the helpers is not the relay's:
+//!
+//! - [`drive`]: starts a case, waits, measures, ends it
+//! - [`targets`], [`sink`]: the two ends, each in processes of their own
+//! - [`body`]: the profile that targets answer with; it carries the time of the
+//!   answer, from which the sink tells how long the way took
+//! - [`child`]: processes that end with this one, however it ends
+//! - [`subject`]: what is measured: the relay, or Parca with `PARCA_BIN`
+//! - [`proc`](mod@proc), [`metrics`]: what the kernel and `/metrics` say about it
+//! - [`report`]: the figures of a case, as a table and as JSON
+//!
+//! `RELAY_BIN` measures another binary than the one that cargo has just built.
+//! The method is in `docs/performance.md`. Linux only: it reads `/proc`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program"
+)]
+
+mod args;
+mod body;
+mod child;
+mod drive;
+mod metrics;
+mod proc;
+mod report;
+mod sink;
+mod subject;
+mod targets;
+
+use args::{Args, Role};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Whatever went wrong; a person reads it.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match &args.role {
+        Some(Role::Targets { count, answer }) => targets::run(*count, *answer),
+        Some(Role::Sink) => sink::run(),
+        Some(Role::Guard { log, command }) => child::guard(log, command),
+        // `cargo test --benches` runs this too, without `--bench`.
+        None if args.test || !args.bench => Ok(()),
+        None => drive::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
