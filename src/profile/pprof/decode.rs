@@ -2,7 +2,8 @@
 
 use super::{
     Rule, RuleSet, Unreadable,
-    check::{DOC_URL, STRING, check},
+    check::check,
+    walk::{DOC_URL, STRING},
     wire::{Wire, put_bytes},
 };
 use crate::r#gen::pprof::Profile;
