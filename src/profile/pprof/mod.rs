@@ -22,13 +22,15 @@ mod split;
 mod subset;
 mod summary;
 pub mod synthetic;
+mod unreadable;
+mod walk;
 mod wire;
 mod write;
 
 pub use self::{
     body::Pprof,
     check::{Checked, check},
-    inflate::{Unreadable, compress, inflate, with_inflated},
+    inflate::{compress, inflate, with_inflated},
     repair::{Repaired, repair},
     rules::{Action, Rule, RuleSet},
     split::{
@@ -36,6 +38,7 @@ pub use self::{
     },
     summary::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
     synthetic::SyntheticProfile,
+    unreadable::Unreadable,
     wire::Damage,
     write::{Frame, ProfileWriter, with_comments},
 };

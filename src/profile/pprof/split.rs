@@ -4,7 +4,7 @@
 //! lost, what is dangling in the tables is mended on the way (as
 //! [`super::repair()`] does), and every result has only the tables it needs.
 
-use super::{Unreadable, check::strings, decode::decode, subset};
+use super::{Unreadable, decode::decode, subset, walk::strings};
 use crate::r#gen::pprof::{Label, Profile, Sample};
 use bytes::Bytes;
 use std::collections::HashMap;
