@@ -31,7 +31,9 @@ pub use self::{
     inflate::{Unreadable, compress, inflate, with_inflated},
     repair::{Repaired, repair},
     rules::{Action, Rule, RuleSet},
-    split::{KeepError, LabelSplit, keep_sample_types, split_by_labels, split_by_samples},
+    split::{
+        KeepError, LabelSplit, Promoted, keep_sample_types, split_by_labels, split_by_samples,
+    },
     summary::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
     synthetic::SyntheticProfile,
     wire::Damage,
