@@ -45,7 +45,7 @@ async fn no_mutant_harms_the_store() {
     let store = FarEnd::start(Behaviour::default());
     let subject = Subject::new(store.addr());
     let (mut harmful, mut sent) = (0, 0);
-    for (at, mutant) in damage::mutants(5_000).enumerate() {
+    for (at, mutant) in damage::mutants(1_500).enumerate() {
         let raw = unchecked(&Case {
             name: "mutant",
             labels: vec![("__name__", "process_cpu")],
@@ -67,7 +67,7 @@ async fn no_mutant_harms_the_store() {
         store.forget();
     }
     assert!(
-        harmful > 1_000 && sent > 1_000,
+        harmful > 300 && sent > 300,
         "{harmful} harmful, {sent} sent"
     );
 }
@@ -271,7 +271,8 @@ async fn every_answer_of_a_store_is_understood() {
         store.set(|b| b.faults = [fault.clone()].into());
         let result = subject.send(good("a")).await;
         assert_eq!(meaning(&result), expected, "{fault:?}: {result:?}");
-        assert!(subject.exporter.probe().await.is_ok(), "after {fault:?}");
+        let probe = subject.exporter.probe().await;
+        assert!(probe.is_ok(), "after {fault:?}: {probe:?}");
     }
 }
 
