@@ -41,8 +41,7 @@ const PERIOD: u32 = int(12);
 const COMMENT: u32 = int(13);
 const COMMENTS: u32 = len(13);
 const DEFAULT_SAMPLE_TYPE: u32 = int(14);
-/// A string beside the table.
-pub(super) const DOC_URL: u32 = len(15);
+const DOC_URL: u32 = int(15);
 const LAST: u32 = 15;
 
 /// Counts and extremes. String indices and references are kept as unsigned
@@ -124,14 +123,15 @@ impl<'a> Walk<'a> {
             TIME_NANOS => self.time_nanos = wire.varint()? as i64,
             DURATION_NANOS => self.duration_nanos = wire.varint()? as i64,
             PERIOD => self.period = wire.varint()? as i64,
-            DROP_FRAMES | KEEP_FRAMES | COMMENT | DEFAULT_SAMPLE_TYPE => _ = wire.varint()?,
+            DROP_FRAMES | KEEP_FRAMES | COMMENT | DEFAULT_SAMPLE_TYPE | DOC_URL => {
+                wire.varint()?;
+            }
             COMMENTS => {
                 let mut packed = Wire(wire.bytes()?);
                 while !packed.0.is_empty() {
                     packed.varint()?;
                 }
             }
-            DOC_URL => self.utf8(wire.bytes()?),
             _ => wire.other(key, LAST)?,
         }
         Ok(true)
