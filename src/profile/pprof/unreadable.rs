@@ -86,6 +86,8 @@ pub(super) fn explain(inflated: &[u8], offset: usize, damage: Damage) -> Unreada
         (b"go 1.", "a Go execution trace"),
         (b"FLR\0", "a Java flight recording"),
         (b"\x7fELF", "an ELF file"),
+        (b"# HELP ", "a page of Prometheus metrics"),
+        (b"# TYPE ", "a page of Prometheus metrics"),
     ];
     const COMPRESSED: &[(&[u8], &str)] = &[
         (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -104,11 +106,11 @@ pub(super) fn explain(inflated: &[u8], offset: usize, damage: Damage) -> Unreada
     if inflated.starts_with(GZIP) {
         return Unreadable::NestedGzip;
     }
-    if let Some(name) = starts(LEGACY, text) {
-        return Unreadable::LegacyText(name);
-    }
     if let Some(name) = starts(RECORDINGS, bytes) {
         return Unreadable::Recording(name);
+    }
+    if let Some(name) = starts(LEGACY, text) {
+        return Unreadable::LegacyText(name);
     }
     if let Some(name) = starts(COMPRESSED, bytes) {
         return Unreadable::Compressed(name);
