@@ -7,7 +7,7 @@ use super::{
     wire::{Damage, Wire},
 };
 use crate::r#gen::pprof;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// What one pass found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,28 +133,29 @@ impl<'a> Walk<'a> {
     /// Judges the names of types; whether one of them is `samples/count`.
     fn types(&mut self) -> bool {
         let types = self.sample_types.iter().chain(&self.period_type);
-        let wanted: Vec<u64> = types.flat_map(|t| [t.kind, t.unit]).collect();
-        let last = wanted.iter().copied().filter(|i| *i < self.strings).max();
-        let mut found: Vec<&[u8]> = vec![b""; wanted.len()];
-        for (index, string) in strings(self.strings_at.unwrap_or_default()).enumerate() {
-            let index = index as u64;
-            if Some(index) > last {
+        let mut wanted: Vec<u64> = types.flat_map(|t| [t.kind, t.unit]).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        // Both in order: as many sample types as strings must not cost their product.
+        let mut names: HashMap<u64, &[u8]> = HashMap::with_capacity(wanted.len());
+        let mut wanted = wanted.into_iter().peekable();
+        let table = strings(self.strings_at.unwrap_or_default());
+        for (index, string) in (0..).zip(table) {
+            if wanted.next_if_eq(&index).is_some() {
+                names.insert(index, string);
+            }
+            if wanted.peek().is_none() {
                 break;
             }
-            for (place, wanted) in wanted.iter().enumerate() {
-                if *wanted == index {
-                    found[place] = string;
-                }
-            }
         }
-        let empty = found.iter().any(|text| text.is_empty());
-        let unsafe_name = !found.iter().all(|text| is_safe(text));
-        self.broken.insert_if(Rule::EmptyTypeName, empty);
-        self.broken.insert_if(Rule::UnsafeTypeName, unsafe_name);
-        found
-            .chunks_exact(2)
-            .take(self.sample_types.len())
-            .any(|pair| pair == [b"samples".as_slice(), b"count"])
+        let name = |index: u64| names.get(&index).copied().unwrap_or_default();
+        let types = self.sample_types.iter().chain(&self.period_type);
+        for text in types.flat_map(|t| [name(t.kind), name(t.unit)]) {
+            self.broken.insert_if(Rule::EmptyTypeName, text.is_empty());
+            self.broken.insert_if(Rule::UnsafeTypeName, !is_safe(text));
+        }
+        let mut types = self.sample_types.iter();
+        types.any(|t| name(t.kind) == b"samples" && name(t.unit) == b"count")
     }
 
     /// With several empty strings an index other than 0 may mean nothing, too.
