@@ -8,13 +8,13 @@ mod subject;
 
 use far_end::{
     Behaviour, FarEnd, Fault, StoredProfile,
-    damage::{self, Expected},
+    damage::{self, Case, Expected},
     rules,
 };
 use profile_relay::{
     exporters::parca::Settings,
     pipeline::{ExportError, Exporter, Reason},
-    profile::pprof::synthetic::SyntheticProfile,
+    profile::pprof::SyntheticProfile,
     settings::{ByteSize, Duration},
 };
 use prost::Message;
@@ -38,6 +38,38 @@ async fn nothing_damaged_reaches_the_store() {
         assert_eq!(store.harms(), [""; 0], "{}", case.name);
     }
     assert_eq!(store.stored().len(), sent);
+}
+
+#[tokio::test]
+async fn no_mutant_harms_the_store() {
+    let store = FarEnd::start(Behaviour::default());
+    let subject = Subject::new(store.addr());
+    let (mut harmful, mut sent) = (0, 0);
+    for (at, mutant) in damage::mutants(1_500).enumerate() {
+        let raw = unchecked(&Case {
+            name: "mutant",
+            labels: vec![("__name__", "process_cpu")],
+            body: mutant.clone(),
+            expected: Expected::Same,
+        });
+        let fine = |o: rules::Outcome| o.bombs.is_empty() && o.harms.is_empty();
+        harmful += usize::from(!rules::write(&raw).is_ok_and(fine));
+        let mutant = profile(&[("__name__", "process_cpu")], mutant);
+        let Ok(parts) = subject.exporter.prepare(mutant) else {
+            continue;
+        };
+        sent += parts.len();
+        let result = subject.export(parts).await;
+        assert!(result.is_ok(), "mutant {at}: {result:?}");
+        let log = store.log();
+        assert!(log.crashes.is_empty(), "mutant {at}: {:?}", log.crashes);
+        assert!(log.harms.is_empty(), "mutant {at}: {:?}", log.harms);
+        store.forget();
+    }
+    assert!(
+        harmful > 300 && sent > 300,
+        "{harmful} harmful, {sent} sent"
+    );
 }
 
 #[test]
@@ -239,7 +271,8 @@ async fn every_answer_of_a_store_is_understood() {
         store.set(|b| b.faults = [fault.clone()].into());
         let result = subject.send(good("a")).await;
         assert_eq!(meaning(&result), expected, "{fault:?}: {result:?}");
-        assert!(subject.exporter.probe().await.is_ok(), "after {fault:?}");
+        let probe = subject.exporter.probe().await;
+        assert!(probe.is_ok(), "after {fault:?}: {probe:?}");
     }
 }
 

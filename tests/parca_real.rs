@@ -14,9 +14,7 @@ use far_end::{
     rules,
 };
 use r#gen::query::query_request::ReportType;
-use profile_relay::{
-    pipeline::Exporter, profile::pprof::synthetic::SyntheticProfile, settings::ByteSize,
-};
+use profile_relay::{pipeline::Exporter, profile::pprof::SyntheticProfile, settings::ByteSize};
 use std::time::SystemTime;
 use subject::{Subject, body, decode, good, prepare, profile, unchecked, with_pods};
 
@@ -72,6 +70,36 @@ async fn nothing_damaged_reaches_a_real_parca() {
         assert!(!points.expect("points").is_empty(), "{kind} is found");
     }
     assert!(parca.is_alive() && parca.answers().await);
+}
+
+#[tokio::test]
+async fn no_mutant_harms_a_real_parca() {
+    let Some(binary) = support::needs_env("no_mutant_harms_a_real_parca", "PARCA_BIN") else {
+        return;
+    };
+    let mut parca = RealParca::start(&binary).await;
+    let subject = Subject::new(parca.addr());
+    for (at, mutant) in damage::mutants(2_000).enumerate() {
+        let labels = [("__name__", "process_cpu"), ("case", "mutant")];
+        let Ok(parts) = subject.exporter.prepare(profile(&labels, mutant)) else {
+            continue;
+        };
+        let result = subject.export(parts).await;
+        assert!(result.is_ok(), "mutant {at}: {result:?}");
+    }
+    let types = parca.profile_types().await.expect("a profile list");
+    for kind in types {
+        let query = format!("{kind}{{case=\"mutant\"}}");
+        for report in [
+            ReportType::Top,
+            ReportType::Callgraph,
+            ReportType::FlamegraphTable,
+        ] {
+            let answer = parca.report(&query, always(), report).await;
+            assert!(answer.is_ok(), "{kind}: {answer:?}");
+        }
+    }
+    assert!(parca.is_alive());
 }
 
 /// The samples that show in a report: with a value and a location.

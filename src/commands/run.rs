@@ -186,7 +186,7 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
 }
 
 /// Registers what is true of the process as a whole.
-fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
+pub(super) fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
     let metrics = &shared.metrics;
     metrics.set::<BuildInfo>();
     metrics.collect(ProcessMetrics::default());

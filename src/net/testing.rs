@@ -25,7 +25,7 @@ use std::{
     },
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
@@ -253,37 +253,50 @@ impl Resolve for Names {
 /// A proxy that tunnels every `CONNECT` to `target`, and the heads it saw. It
 /// answers 407 to those without `wanted`.
 pub(super) async fn connect_proxy(
+    tls: Option<Arc<ServerConfig>>,
     target: SocketAddr,
     wanted: &'static str,
 ) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = heads.clone();
     let tasks = Tasks::default();
-    let address = raw(move |mut stream, _| {
-        let (seen, tasks) = (seen.clone(), tasks.clone());
+    let address = raw(move |stream, _| {
+        let (seen, tasks, tls) = (seen.clone(), tasks.clone(), tls.clone());
         async move {
             tasks.spawn("proxy", async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
+                match tls {
+                    None => tunnel(stream, target, wanted, seen).await,
+                    Some(tls) => {
+                        if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                            tunnel(stream, target, wanted, seen).await;
+                        }
+                    }
                 }
-                let head = String::from_utf8(head).unwrap();
-                let refused = !head.contains(wanted);
-                seen.lock().unwrap().push(head);
-                if refused {
-                    let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
-                    stream.write_all(answer).await.unwrap();
-                    return;
-                }
-                let mut onward = TcpStream::connect(target).await.unwrap();
-                stream
-                    .write_all(b"HTTP/1.1 200 Connection established\r\nvia: test\r\n\r\n")
-                    .await
-                    .unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
             });
         }
     })
     .await;
     (address, heads)
+}
+
+async fn tunnel<S>(mut stream: S, target: SocketAddr, wanted: &str, seen: Arc<Mutex<Vec<String>>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let refused = !head.contains(wanted);
+    seen.lock().unwrap().push(head);
+    if refused {
+        let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        return;
+    }
+    let mut onward = TcpStream::connect(target).await.unwrap();
+    let answer = b"HTTP/1.1 200 Connection established\r\nvia: test\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
 }

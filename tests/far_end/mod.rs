@@ -234,6 +234,11 @@ impl FarEnd {
         self.shared.log().clone()
     }
 
+    /// Empties the log.
+    pub fn forget(&self) {
+        *self.shared.log() = Log::default();
+    }
+
     /// Changes the behaviour from the next request on.
     pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.shared.behaviour());

@@ -23,6 +23,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -54,6 +55,7 @@ enum Answer {
 struct Wire {
     process: Arc<Process>,
     reset: Arc<AtomicBool>,
+    broken: Notify,
 }
 
 /// Serves one connection to its end.
@@ -65,7 +67,11 @@ pub(super) async fn connection(stream: TcpStream, process: Arc<Process>) {
         process: process.clone(),
         reset: reset.clone(),
     };
-    let wire = Arc::new(Wire { process, reset });
+    let wire = Arc::new(Wire {
+        process,
+        reset,
+        broken: Notify::new(),
+    });
     let tls = wire.process.shared.behaviour().tls.clone();
     match tls {
         None => serve(socket, wire).await,
@@ -97,11 +103,8 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(io: T, wire: Arc<Wire>) {
                 }
                 _ => break,
             },
-            Some(ended) = requests.join_next() => {
-                if wire.reset.load(Ordering::Relaxed) || ended.is_err() {
-                    return;
-                }
-            }
+            Some(_) = requests.join_next() => {}
+            () = wire.broken.notified() => return,
             () = sleep(idle), if requests.is_empty() => {
                 wire.process.shared.record(|log| log.goaways += 1);
                 return go_away(connection).await;
@@ -132,7 +135,12 @@ async fn handle(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
         }
         Answer::Http(code) => html(&mut respond, code),
         Answer::ResetStream(reason) => respond.send_reset(reason),
-        Answer::ResetConnection => wire.reset.store(true, Ordering::Relaxed),
+        Answer::ResetConnection => {
+            wire.reset.store(true, Ordering::Relaxed);
+            wire.broken.notify_one();
+            // The stream must not be reset before its connection is.
+            std::future::pending().await
+        }
         Answer::Nothing => std::future::pending().await,
     }
 }

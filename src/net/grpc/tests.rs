@@ -292,7 +292,7 @@ async fn a_missing_client_certificate_is_asked_for_in_words() {
 #[tokio::test]
 async fn plaintext_grpc_goes_through_a_tunnel_too() {
     let server = Grpc::start(None).await;
-    let (proxy, heads) = connect_proxy(server.address, "CONNECT").await;
+    let (proxy, heads) = connect_proxy(None, server.address, "CONNECT").await;
     let channel = channel(json!({
         "endpoint": "http://parca.example:7070",
         "proxy_url": format!("http://{proxy}"),

@@ -13,20 +13,24 @@ use crate::{
     runtime::Tasks,
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use std::{
     collections::HashMap,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Waker},
     time::{Duration, Instant},
 };
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    task::unconstrained,
+};
 
 /// How often all waiting connections are looked at, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 
 /// How many connections to one place wait. A target whose profiles are scraped
 /// one beside the other uses one of them nearly all the time.
@@ -171,8 +175,9 @@ impl Waiting {
         found
     }
 
-    fn keep(&mut self, key: Arc<str>, stream: Stream) {
-        if self.streams >= self.max_streams {
+    fn keep(&mut self, key: Arc<str>, mut stream: Stream) {
+        // Looking also lets rustls shrink the buffer that it read the body with.
+        if self.streams >= self.max_streams || !is_quiet(&mut stream) {
             return;
         }
         let place = self.places.entry(key).or_default();
@@ -218,8 +223,7 @@ impl Place {
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];
     let mut buffer = ReadBuf::new(&mut byte);
-    let mut cx = Context::from_waker(Waker::noop());
-    Pin::new(stream)
-        .poll_read(&mut cx, &mut buffer)
-        .is_pending()
+    let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+    // tokio lets a task read so much at a time; beyond, all streams seem quiet.
+    unconstrained(read).now_or_never().is_none()
 }

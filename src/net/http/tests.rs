@@ -145,6 +145,40 @@ async fn a_waiting_connection_that_was_closed_is_replaced_in_silence() {
 }
 
 #[tokio::test]
+async fn all_waiting_connections_that_were_closed_are_let_go() {
+    let (closing, mut close) = tokio::sync::watch::channel(false);
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    close.mark_unchanged();
+    Tasks::default().spawn("server", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut close = close.clone();
+            Tasks::default().spawn("connection", async move {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .await;
+                let _ = close.changed().await;
+            });
+        }
+    });
+    let client = client(json!({}));
+    for host in 1..=200 {
+        body(&client, format!("http://127.0.0.{host}:{port}/"))
+            .await
+            .unwrap();
+    }
+    until_waiting(&client, 200).await;
+    closing.send(true).unwrap();
+    let (other, _) = recording(None, |_| text("")).await;
+    while client.0.pool.waiting() > 1 {
+        body(&client, format!("http://{}/", other.address))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_talks_out_of_turn_is_not_used_again() {
     let server = raw(|mut stream, number| async move {
         let mut request = [0; 1024];
@@ -477,7 +511,7 @@ async fn https_goes_through_a_tunnel() {
         |_| text("safe"),
     )
     .await;
-    let (proxy, heads) = connect_proxy(server.address, "Basic dTpw").await;
+    let (proxy, heads) = connect_proxy(None, server.address, "Basic dTpw").await;
     let settings = |proxy: String| {
         json!({
             "tls_config": {"ca": ca.pem},
@@ -511,6 +545,24 @@ async fn https_goes_through_a_tunnel() {
         error.contains("407") && error.contains("proxy_url"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_proxy_may_want_tls_itself() {
+    let ca = Ca::new("ca");
+    let tls = ca.issue(&["target.example"]).server(None, &[]);
+    let (server, _) = recording(Some(tls), |_| text("safe")).await;
+    let proxy = ca.issue(&["127.0.0.1"]).server(None, &["http/1.1"]);
+    let (proxy, _) = connect_proxy(Some(proxy), server.address, "CONNECT").await;
+    let settings =
+        |ca: &Ca| json!({"tls_config": {"ca": ca.pem}, "proxy_url": format!("https://{proxy}")});
+    let url = "https://target.example/";
+    assert_eq!(body(&client(settings(&ca)), url).await.unwrap().1, "safe");
+    let error = body(&client(settings(&Ca::new("other"))), url)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, HttpError::Proxy(_)), "{error}");
+    assert!(error.to_string().contains("set ca_file"), "{error}");
 }
 
 #[tokio::test]

@@ -4,18 +4,20 @@
 //! lost, what is dangling in the tables is mended on the way (as
 //! [`super::repair()`] does), and every result has only the tables it needs.
 
-use super::{Unreadable, check::strings, decode::decode, subset};
+use super::{Unreadable, decode::decode, subset, walk::strings};
 use crate::r#gen::pprof::{Label, Profile, Sample};
 use bytes::Bytes;
 use std::collections::HashMap;
 
+/// Names and values of the sample labels that a series got.
+pub type Promoted = Vec<(String, String)>;
+
 /// The series that [`split_by_labels`] makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSplit {
-    /// The promoted labels (name, value) and the pprof (gzip level 1) of each
-    /// series, in the order in which they first occur. Samples without any of
+    /// The promoted labels and the pprof (gzip level 1) of each series, in the order in which they first occur. Samples without any of
     /// the labels, and those beyond the cap, are the last, without labels.
-    pub series: Vec<(Vec<(String, String)>, Bytes)>,
+    pub series: Vec<(Promoted, Bytes)>,
     /// Whether there were more value tuples than series allowed. The samples of
     /// the others keep their sample labels.
     pub capped: bool,
@@ -67,7 +69,7 @@ pub fn split_by_labels(
     let samples = std::mem::take(&mut profile.sample);
     let promotion = Promotion::new(&profile, names);
     let mut places: HashMap<Vec<Option<String>>, usize> = HashMap::new();
-    let mut series: Vec<(Vec<(String, String)>, Vec<Sample>)> = Vec::new();
+    let mut series: Vec<(Promoted, Vec<Sample>)> = Vec::new();
     let mut rest = Vec::new();
     let mut capped = false;
     for mut sample in samples {
@@ -228,7 +230,7 @@ impl<'a> Promotion<'a> {
         (label.num != 0 || label.num_unit != 0).then(|| label.num.to_string())
     }
 
-    fn labels(&self, values: &[Option<String>]) -> Vec<(String, String)> {
+    fn labels(&self, values: &[Option<String>]) -> Promoted {
         let pairs = self.names.iter().zip(values);
         pairs
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))

@@ -3,7 +3,8 @@ use crate::{
     r#gen::pprof::{Function, Label, Line, Profile, Sample, ValueType},
     profile::pprof::{
         Action, Checked, Rule, RuleSet, SyntheticProfile, check,
-        check::{STRING, is_safe},
+        check::is_safe,
+        walk::STRING,
         wire::{Wire, int, len, put_bytes, put_varint},
     },
 };
