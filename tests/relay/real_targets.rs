@@ -10,7 +10,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The default profiles and where Go serves them.
-const PROFILES: [(&str, &str); 5] = [
+pub const PROFILES: [(&str, &str); 5] = [
     ("memory", "/debug/pprof/allocs"),
     ("block", "/debug/pprof/block"),
     ("goroutine", "/debug/pprof/goroutine"),

@@ -38,11 +38,11 @@ fn guarded(authority: &Authority, token: &Arc<Mutex<String>>) -> Target {
 #[test]
 fn profiles_pass_from_mutual_tls_to_tls_while_tokens_rotate() {
     let (inside, outside) = (Authority::new(), Authority::new());
-    let token = Arc::new(Mutex::new("first".to_owned()));
+    let token = Arc::new(Mutex::new("token-one".to_owned()));
     let target = guarded(&inside, &token);
     let store = FarEnd::start(Behaviour {
         tls: Some(outside.server(false, &["h2"])),
-        authorization: Some("Bearer abc".into()),
+        authorization: Some("Bearer token-three".into()),
         ..Behaviour::default()
     });
 
@@ -52,8 +52,8 @@ fn profiles_pass_from_mutual_tls_to_tls_while_tokens_rotate() {
     outside.write(&path("outside.pem"));
     inside.certify().write(&path("cert.pem"), &path("key.pem"));
     let (target_token, store_token) = (path("target.token"), path("store.token"));
-    replace(&target_token, "first\n");
-    replace(&store_token, "abc\n");
+    replace(&target_token, "token-one\n");
+    replace(&store_token, "token-three\n");
     let job = config::job(
         "guarded",
         &[target.addr()],
@@ -75,28 +75,26 @@ fn profiles_pass_from_mutual_tls_to_tls_while_tokens_rotate() {
     arrive(2);
 
     // The program wants another token, and the file has it a little later.
-    *token.lock().expect("a token") = "second".into();
+    *token.lock().expect("a token") = "token-two".into();
     relay.until("the old token is refused", |metrics| {
         let labels = [("job", "guarded"), ("outcome", "http_error")];
         metrics.sum("scrapes_total", &labels) > 0
     });
-    replace(&target_token, "second\n");
+    replace(&target_token, "token-two\n");
     arrive(2);
 
-    store.set(|behaviour| behaviour.authorization = Some("Bearer xyz".into()));
+    store.set(|behaviour| behaviour.authorization = Some("Bearer token-four".into()));
     relay.until("the old token is refused by the far end", |metrics| {
         let labels = [("exporter", "parca"), ("outcome", "unauthorized")];
         metrics.sum("exporter_attempts_total", &labels) > 0
     });
-    replace(&store_token, "xyz\n");
+    replace(&store_token, "token-four\n");
     arrive(2);
 
     let served = target.served();
     assert!(store.stored().iter().all(|s| served.contains(&s.body)));
     let log = relay.log();
-    for secret in ["first", "second", "abc", "xyz"] {
-        assert!(!log.contains(secret), "{secret} is in the log: {log}");
-    }
+    assert!(!log.contains("token-"), "a token is in the log: {log}");
 }
 
 #[test]
