@@ -6,7 +6,7 @@
 
 use super::{Exit, Logging, complain, run::run_sources};
 use crate::{settings::Sources, telemetry::admin};
-use clap::Args;
+use clap::Parser;
 use std::{net::SocketAddr, path::PathBuf};
 
 /// The configuration, commented, as `config/quickstart.yaml` shows it.
@@ -14,10 +14,10 @@ const CONFIG: &str = include_str!("../../config/quickstart.yaml");
 /// Where the admin endpoint of a quickstart listens if nobody else does.
 const ADMIN: &str = "127.0.0.1:13133";
 
-#[derive(Args, Debug)]
+#[derive(Debug, Parser)]
 pub(super) struct Arguments {
-    /// A program with Go's /debug/pprof endpoints, instead of this process; may repeat
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Programs with Go's /debug/pprof endpoints, instead of this process
+    #[arg(long, value_name = "HOST:PORT", num_args = 1..)]
     scrape: Vec<String>,
     /// A Parca to send to, instead of files: HOST:PORT without TLS, or an https:// URL
     #[arg(long, value_name = "HOST:PORT")]
