@@ -7,22 +7,29 @@
 use std::future::Future;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error_span};
+use tracing::error;
 
 /// The tasks of one owner.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(TaskTracker);
 
+/// Says which task it was when one panics. A span would say so in every line, at
+/// a cost for each of the thousands of short tasks a second.
+struct Named(&'static str);
+
 // === impl Tasks ===
 
 impl Tasks {
-    /// Starts `task` under a name that its log lines carry.
+    /// Starts `task` under a name.
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.0.spawn(task.instrument(error_span!("task", name)))
+        self.0.spawn(async move {
+            let _named = Named(name);
+            task.await
+        })
     }
 
     /// Waits until every task has ended. Tasks may still start while waiting.
@@ -39,6 +46,16 @@ impl Tasks {
     /// Whether no task runs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+// === impl Named ===
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(task = self.0, "a task has panicked");
+        }
     }
 }
 
