@@ -4,7 +4,7 @@
 //! `config/`. Nothing else knows a concrete component.
 
 use crate::{
-    exporters, pipeline,
+    exporters,
     pipeline::{
         Blueprint, Budget, Context, DeliverySettings, Exporter, PipelineBlueprint, Processor,
         Receiver,
@@ -19,25 +19,29 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Reads a component's settings and builds it.
+type Build<C> = fn(&Node, &Context) -> Result<C, Report>;
+
+/// An exporter and how profiles are delivered to it.
+type BuiltExporter = (Arc<dyn Exporter>, DeliverySettings);
+
 /// How a receiver is built.
 struct ReceiverType {
     ty: ComponentType,
-    build: fn(&Node, &Context) -> Result<Box<dyn Receiver>, Report>,
+    build: Build<Box<dyn Receiver>>,
 }
 
 /// How a processor is built.
 struct ProcessorType {
     ty: ComponentType,
-    build: fn(&Node, &Context) -> Result<Box<dyn Processor>, Report>,
+    build: Build<Box<dyn Processor>>,
 }
 
 /// How an exporter is built.
 struct ExporterType {
     ty: ComponentType,
-    build: fn(&Node, &Context) -> Result<BuiltExporter, Report>,
+    build: Build<BuiltExporter>,
 }
-
-type BuiltExporter = (Arc<dyn Exporter>, DeliverySettings);
 
 const RECEIVERS: &[ReceiverType] = &[ReceiverType {
     ty: ComponentType::new::<receivers::pprof::Settings>(
@@ -242,7 +246,7 @@ impl<S: ComponentSettings> ComponentSettings for Delivered<S> {
 
 impl Shared {
     fn context(&self, id: &Id) -> Context {
-        pipeline::Context {
+        Context {
             id: id.clone(),
             metrics: self.metrics.clone(),
             status: self.status.clone(),

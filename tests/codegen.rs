@@ -3,7 +3,6 @@
 //!
 //! After a change in `proto/`, run `REGENERATE=1 cargo test --test codegen`.
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
-
 use std::{fs, path::Path};
 
 /// What the relay speaks.

@@ -1,177 +1,26 @@
-//! The Parca exporter against a store that behaves as Parca does, and against a
-//! real Parca where `PARCA_BIN` names one.
+//! The Parca exporter against a store that behaves as Parca does.
+#![allow(clippy::expect_used, reason = "what cannot be set up has failed")]
 
 mod far_end;
 mod r#gen;
-mod support;
+#[path = "support/subject.rs"]
+mod subject;
 
 use far_end::{
-    Behaviour, FarEnd, Fault,
+    Behaviour, FarEnd, Fault, StoredProfile,
     damage::{self, Case, Expected},
-    real::{RealParca, flat},
     rules,
 };
 use profile_relay::{
-    exporters::parca::{ParcaExporter, Settings},
-    r#gen::{
-        pprof::Profile as Plain,
-        profilestore::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest},
-    },
-    pipeline::{Budget, Context, ExportError, Exporter, Part, Reason},
-    profile::{
-        Batch, Body, Origin, Profile,
-        pprof::{Frame, Pprof, ProfileWriter, synthetic::SyntheticProfile},
-    },
+    exporters::parca::Settings,
+    pipeline::{ExportError, Exporter, Reason},
+    profile::pprof::SyntheticProfile,
     settings::{ByteSize, Duration},
-    telemetry::{Metrics, Status},
 };
 use prost::Message;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::SystemTime,
-};
+use std::collections::BTreeSet;
+use subject::{Subject, body, good, meaning, prepare, profile, sum_of, unchecked, with_pods};
 use tonic::Code;
-
-/// An exporter and its metrics.
-struct Subject {
-    exporter: ParcaExporter,
-    metrics: Metrics,
-}
-
-// === impl Subject ===
-
-impl Subject {
-    fn new(addr: SocketAddr) -> Self {
-        Self::with(addr, |_| {})
-    }
-
-    fn with(addr: SocketAddr, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::default();
-        settings.client.endpoint = format!("http://{addr}");
-        settings.client.timeout = Duration::from_secs(20);
-        change(&mut settings);
-        let metrics = Metrics::default();
-        let context = Context {
-            id: "parca".parse().expect("an id"),
-            metrics: metrics.clone(),
-            status: Status::default(),
-            memory: Budget::new(1 << 30),
-        };
-        Self {
-            exporter: settings.build(&context).expect("good settings"),
-            metrics,
-        }
-    }
-
-    async fn export(&self, parts: Vec<Part>) -> Result<(), ExportError> {
-        let profiles = parts.into_iter().map(|part| part.profile).collect();
-        let batch = Batch::new(Origin::default(), profiles);
-        self.exporter.export(&batch).await
-    }
-
-    /// Prepares one profile and sends all its parts in one request.
-    async fn send(&self, profile: Profile) -> Result<(), ExportError> {
-        let parts = self.exporter.prepare(profile).expect("it can be sent");
-        self.export(parts).await
-    }
-
-    fn counted(&self, metric: &str, rule: &str) -> u64 {
-        let text = self.metrics.encode().expect("metrics are text");
-        let line = format!(
-            r#"profile_relay_exporter_{metric}_profiles_total{{exporter="parca",rule="{rule}"}} "#
-        );
-        text.lines()
-            .find_map(|l| l.strip_prefix(&line))
-            .map_or(0, |n| n.parse().expect("a number"))
-    }
-}
-
-fn profile(labels: &[(&str, &str)], body: bytes::Bytes) -> Profile {
-    Profile {
-        labels: labels.iter().copied().collect(),
-        body: Body::Pprof(Pprof::new(body)),
-        received: SystemTime::now(),
-    }
-}
-
-fn of_case(case: &Case) -> Profile {
-    let mut profile = profile(&case.labels, case.body.clone());
-    let mut edit = profile.labels.edit();
-    edit.set("case", case.name);
-    profile.labels = edit.build();
-    profile
-}
-
-fn good(job: &str) -> Profile {
-    let body = damage::gzip(&damage::base().encode_to_vec());
-    profile(&[("__name__", "process_cpu"), ("job", job)], body)
-}
-
-fn body(part: &Part) -> &bytes::Bytes {
-    let Body::Pprof(pprof) = &part.profile.body;
-    pprof.bytes()
-}
-
-fn decode(body: &bytes::Bytes) -> Plain {
-    Plain::decode(rules::inflate(body).expect("gzip or plain")).expect("a pprof")
-}
-
-/// Prepares a case and checks what became of it; the parts to send.
-fn prepare(subject: &Subject, case: &Case) -> Vec<Part> {
-    let before = of_case(case);
-    let labels = before.labels.clone();
-    let rule = match case.expected {
-        Expected::Same => "",
-        Expected::Mended(rule) | Expected::Dropped(rule) => rule,
-    };
-    let repaired = subject.counted("repaired", rule);
-    let dropped = subject.counted("unrepairable", rule);
-    let result = subject.exporter.prepare(before);
-    match case.expected {
-        Expected::Same => {
-            let parts = result.expect(case.name);
-            assert_eq!(parts.len(), 1, "{}", case.name);
-            assert_eq!(body(&parts[0]), &case.body, "{}", case.name);
-            assert_eq!(parts[0].profile.labels, labels, "{}", case.name);
-            parts
-        }
-        Expected::Mended(_) => {
-            let parts = result.expect(case.name);
-            assert_eq!(parts.len(), 1, "{}", case.name);
-            let counted = subject.counted("repaired", rule);
-            assert_eq!(counted, repaired + 1, "{}: {rule}", case.name);
-            parts
-        }
-        Expected::Dropped(_) => {
-            assert_eq!(result.err(), Some(Reason::InvalidProfile), "{}", case.name);
-            let counted = subject.counted("unrepairable", rule);
-            assert_eq!(counted, dropped + 1, "{}: {rule}", case.name);
-            Vec::new()
-        }
-    }
-}
-
-/// A case as somebody without an exporter would send it.
-fn unchecked(case: &Case) -> WriteRawRequest {
-    let labels = case.labels.iter().copied().chain([("case", case.name)]);
-    let labels = labels.map(|(name, value)| Label {
-        name: name.into(),
-        value: value.into(),
-    });
-    WriteRawRequest {
-        series: vec![RawProfileSeries {
-            labels: Some(LabelSet {
-                labels: labels.collect(),
-            }),
-            samples: vec![RawSample {
-                raw_profile: case.body.clone(),
-                executable_info: Vec::new(),
-            }],
-        }],
-        ..WriteRawRequest::default()
-    }
-}
 
 #[tokio::test]
 async fn nothing_damaged_reaches_the_store() {
@@ -189,6 +38,38 @@ async fn nothing_damaged_reaches_the_store() {
         assert_eq!(store.harms(), [""; 0], "{}", case.name);
     }
     assert_eq!(store.stored().len(), sent);
+}
+
+#[tokio::test]
+async fn no_mutant_harms_the_store() {
+    let store = FarEnd::start(Behaviour::default());
+    let subject = Subject::new(store.addr());
+    let (mut harmful, mut sent) = (0, 0);
+    for (at, mutant) in damage::mutants(1_500).enumerate() {
+        let raw = unchecked(&Case {
+            name: "mutant",
+            labels: vec![("__name__", "process_cpu")],
+            body: mutant.clone(),
+            expected: Expected::Same,
+        });
+        let fine = |o: rules::Outcome| o.bombs.is_empty() && o.harms.is_empty();
+        harmful += usize::from(!rules::write(&raw).is_ok_and(fine));
+        let mutant = profile(&[("__name__", "process_cpu")], mutant);
+        let Ok(parts) = subject.exporter.prepare(mutant) else {
+            continue;
+        };
+        sent += parts.len();
+        let result = subject.export(parts).await;
+        assert!(result.is_ok(), "mutant {at}: {result:?}");
+        let log = store.log();
+        assert!(log.crashes.is_empty(), "mutant {at}: {:?}", log.crashes);
+        assert!(log.harms.is_empty(), "mutant {at}: {:?}", log.harms);
+        store.forget();
+    }
+    assert!(
+        harmful > 300 && sent > 300,
+        "{harmful} harmful, {sent} sent"
+    );
 }
 
 #[test]
@@ -262,8 +143,8 @@ async fn what_a_proxy_finds_too_large_can_be_divided_to_the_last_sample() {
     });
     let subject = Subject::new(store.addr());
     let whole = SyntheticProfile::heap(5).encode();
-    let profile = profile(&[("__name__", "memory")], whole.clone());
-    let mut waiting = subject.exporter.prepare(profile).expect("a good profile");
+    let large = profile(&[("__name__", "memory")], whole.clone());
+    let mut waiting = subject.exporter.prepare(large).expect("a good profile");
     while let Some(part) = waiting.pop() {
         match subject.export(vec![part.clone()]).await {
             Ok(()) => {}
@@ -286,40 +167,8 @@ async fn what_a_proxy_finds_too_large_can_be_divided_to_the_last_sample() {
         profile.sample.truncate(1);
         damage::gzip(&profile.encode_to_vec())
     };
-    let single = crate::profile(&[("__name__", "memory")], one);
+    let single = profile(&[("__name__", "memory")], one);
     assert!(subject.exporter.divide(&single).is_none());
-}
-
-/// The sum of each sample type's values.
-fn sum_of<'a>(bodies: impl IntoIterator<Item = &'a bytes::Bytes>) -> BTreeMap<String, i64> {
-    let mut sums = BTreeMap::new();
-    for body in bodies {
-        let profile = decode(body);
-        for sample in &profile.sample {
-            for (kind, value) in profile.sample_type.iter().zip(&sample.value) {
-                let name = profile.string_table[kind.r#type as usize].clone();
-                *sums.entry(name).or_default() += value;
-            }
-        }
-    }
-    sums
-}
-
-/// A profile whose samples carry the label `pod` with `pods` values.
-fn with_pods(pods: usize) -> bytes::Bytes {
-    let now = SystemTime::now();
-    let kinds = [("samples", "count")];
-    let second = std::time::Duration::from_secs(1);
-    let mut writer = ProfileWriter::new(&kinds, ("cpu", "nanoseconds"), 1, now, second);
-    let main = Frame {
-        function: "main",
-        ..Frame::default()
-    };
-    for pod in 0..pods {
-        writer.sample(&[main], &[1], &[("pod", &format!("pod-{pod}"))]);
-    }
-    writer.sample(&[main], &[100], &[]);
-    writer.finish()
 }
 
 #[tokio::test]
@@ -334,7 +183,7 @@ async fn labels_of_samples_become_labels_of_series() {
         .send(profile(&labels, with_pods(2)))
         .await
         .expect("stored");
-    let series = |stored: &far_end::StoredProfile| {
+    let series = |stored: &StoredProfile| {
         let pod = stored.labels.get("pod").cloned();
         (pod, sum_of([&stored.body])["samples"])
     };
@@ -368,24 +217,6 @@ async fn a_body_that_inflates_too_far_is_dropped_as_too_large() {
         .prepare(profile(&[("__name__", "m")], bomb));
     assert_eq!(result.err(), Some(Reason::TooLarge));
     assert_eq!(subject.counted("unrepairable", "inflated_size"), 1);
-}
-
-/// What a fault of the store is to delivery.
-fn meaning(result: &Result<(), ExportError>) -> &'static str {
-    match result {
-        Ok(()) => "ok",
-        Err(ExportError::Retry { after: None, .. }) => "retry",
-        Err(ExportError::Retry { .. }) => "retry after",
-        Err(ExportError::Unsent) => "unsent",
-        Err(ExportError::Died { .. }) => "died",
-        Err(ExportError::Split {
-            too_large: true, ..
-        }) => "too large",
-        Err(ExportError::Split { .. }) => "bad part",
-        Err(ExportError::Unknown { .. }) => "unknown",
-        Err(ExportError::Rejected { .. }) => "rejected",
-        Err(ExportError::Unauthorized { .. }) => "unauthorized",
-    }
 }
 
 #[tokio::test]
@@ -440,7 +271,8 @@ async fn every_answer_of_a_store_is_understood() {
         store.set(|b| b.faults = [fault.clone()].into());
         let result = subject.send(good("a")).await;
         assert_eq!(meaning(&result), expected, "{fault:?}: {result:?}");
-        assert!(subject.exporter.probe().await.is_ok(), "after {fault:?}");
+        let probe = subject.exporter.probe().await;
+        assert!(probe.is_ok(), "after {fault:?}: {probe:?}");
     }
 }
 
@@ -501,128 +333,35 @@ async fn an_idle_connection_that_is_closed_is_no_failure() {
 }
 
 #[tokio::test]
+async fn requests_carry_headers_credentials_and_compression() {
+    let store = FarEnd::start(Behaviour {
+        authorization: Some("Bearer t0ken".into()),
+        ..Behaviour::default()
+    });
+    let plain = Subject::new(store.addr());
+    assert_eq!(meaning(&plain.send(good("a")).await), "unauthorized");
+    let subject = Subject::with(store.addr(), |s| {
+        let text = r#"{"auth": {"bearer_token": "t0ken"}, "compression": "gzip",
+                       "headers": {"x-scope": "team-a"}}"#;
+        let client: Settings = serde_json::from_str(text).expect("good settings");
+        let endpoint = std::mem::take(&mut s.client.endpoint);
+        s.client = client.client;
+        s.client.endpoint = endpoint;
+    });
+    subject.send(good("a")).await.expect("stored");
+    let headers = &store.requests()[0].headers;
+    assert_eq!(headers["grpc-encoding"], "gzip");
+    assert_eq!(headers["x-scope"], "team-a");
+    assert_eq!(
+        store.stored()[0].body,
+        damage::gzip(&damage::base().encode_to_vec())
+    );
+}
+
+#[tokio::test]
 async fn a_probe_stores_nothing() {
     let store = FarEnd::start(Behaviour::default());
     let subject = Subject::new(store.addr());
     subject.exporter.probe().await.expect("an answer");
     assert_eq!((store.requests().len(), store.stored().len()), (1, 0));
-}
-
-/// All times that the cases may have.
-fn always() -> (i64, i64) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.expect("a time").as_nanos() as i64;
-    (0, now.max(damage::TIME) + 1_000_000_000)
-}
-
-#[tokio::test]
-async fn nothing_damaged_reaches_a_real_parca() {
-    let Some(binary) = support::needs_env("nothing_damaged_reaches_a_real_parca", "PARCA_BIN")
-    else {
-        return;
-    };
-    let mut parca = RealParca::start(&binary).await;
-    let subject = Subject::new(parca.addr());
-    for case in damage::cases() {
-        let parts = prepare(&subject, &case);
-        if !parts.is_empty() {
-            let result = subject.export(parts).await;
-            assert!(result.is_ok(), "{}: {result:?}", case.name);
-        }
-        let types = parca.profile_types().await;
-        let types = types.unwrap_or_else(|e| panic!("{}: no profile list: {e}", case.name));
-        for kind in types.iter().filter(|kind| kind.starts_with("process_cpu")) {
-            let query = format!("{kind}{{case={:?}}}", case.name);
-            let top = parca.top(&query, always()).await;
-            assert!(top.is_ok(), "{}: {kind}: {top:?}", case.name);
-        }
-        assert!(parca.is_alive(), "{}", case.name);
-    }
-    for kind in parca.profile_types().await.expect("a profile list") {
-        let top = parca.top(&format!("{kind}{{}}"), always()).await;
-        assert!(top.is_ok(), "{kind}: {top:?}");
-        let points = parca.points(&format!("{kind}{{}}"), always()).await;
-        assert!(!points.expect("points").is_empty(), "{kind} is found");
-    }
-    assert!(parca.is_alive() && parca.answers().await);
-}
-
-#[tokio::test]
-async fn a_real_parca_gives_back_what_was_sent() {
-    let Some(binary) = support::needs_env("a_real_parca_gives_back_what_was_sent", "PARCA_BIN")
-    else {
-        return;
-    };
-    let parca = RealParca::start(&binary).await;
-    let subject = Subject::with(parca.addr(), |s| {
-        s.max_request_bytes = ByteSize::new(9_000);
-        s.sample_labels = vec!["pod".into()];
-    });
-    let whole = SyntheticProfile::heap(6).encode();
-    let heap = profile(&[("__name__", "memory"), ("job", "e2e")], whole.clone());
-    for part in subject.exporter.prepare(heap).expect("parts") {
-        subject.export(vec![part]).await.expect("stored");
-    }
-    subject
-        .send(profile(
-            &[("__name__", "pods"), ("job", "pods")],
-            with_pods(3),
-        ))
-        .await
-        .expect("stored");
-
-    let types = parca.profile_types().await.expect("a profile list");
-    let sent = decode(&whole);
-    let kind = &sent.string_table[sent.sample_type[0].r#type as usize];
-    let memory = types
-        .iter()
-        .find(|t| t.starts_with(&format!("memory:{kind}:")))
-        .expect("the type is listed");
-    let got = parca
-        .merged(&format!("{memory}{{job=\"e2e\"}}"), always(), &[])
-        .await;
-    assert_eq!(flat(&got.expect("a report")), flat(&sent));
-    let mut pods = parca.values("pod").await.expect("values");
-    pods.sort();
-    assert_eq!(pods, ["pod-0", "pod-1", "pod-2"]);
-    let kind = types
-        .iter()
-        .find(|t| t.starts_with("pods:"))
-        .expect("listed");
-    let one = parca
-        .merged(&format!("{kind}{{pod=\"pod-1\"}}"), always(), &[])
-        .await;
-    assert_eq!(
-        flat(&one.expect("a report")),
-        [("main".to_owned(), 1)].into()
-    );
-}
-
-#[tokio::test]
-async fn the_far_end_judges_as_a_real_parca_does() {
-    let Some(binary) = support::needs_env("the_far_end_judges_as_a_real_parca_does", "PARCA_BIN")
-    else {
-        return;
-    };
-    let mut parca = RealParca::start(&binary).await;
-    for case in damage::cases() {
-        let request = unchecked(&case);
-        let real = parca.write(request.clone()).await;
-        let crashed = real.is_err() && !parca.answers().await;
-        match rules::write(&request) {
-            Ok(_) => assert!(real.is_ok(), "{}: {real:?}", case.name),
-            Err(rules::Fault::Refused(code, _)) => {
-                let real = real.expect_err(case.name);
-                assert_eq!(real.code(), code, "{}: {real}", case.name);
-                assert!(!crashed, "{}", case.name);
-            }
-            // Later releases survive some of them.
-            Err(rules::Fault::Crash(cause)) => {
-                assert!(crashed || !cause.contains("negative"), "{}", case.name);
-            }
-        }
-        if crashed {
-            parca = RealParca::start(&binary).await;
-        }
-    }
 }

@@ -26,8 +26,9 @@ use std::{
 #[derive(Debug, Parser)]
 #[command(name = "profile-relay", version, max_term_width = 100)]
 struct Arguments {
+    /// Without a command: quickstart
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,7 +78,8 @@ struct Logging {
 pub fn main() -> ExitCode {
     // A second call finds the provider set, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let exit = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    let exit = match command.unwrap_or_else(Command::quickstart) {
         Command::Run(arguments) => run::run(arguments),
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Validate(configuration) => validate::run(&configuration.sources()),
@@ -88,6 +90,15 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => completions::run(&arguments),
     };
     exit.into()
+}
+
+// === impl Command ===
+
+impl Command {
+    fn quickstart() -> Self {
+        let arguments = quickstart::Arguments::parse_from(["quickstart"]);
+        Self::Quickstart(arguments)
+    }
 }
 
 // === impl Configuration ===

@@ -5,22 +5,19 @@
 //! named, and with `--to` it sends to a real Parca.
 
 use super::{Exit, Logging, complain, run::run_sources};
-use crate::settings::Sources;
-use clap::Args;
-use std::{
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-};
+use crate::{settings::Sources, telemetry::admin};
+use clap::Parser;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// The configuration, commented, as `config/quickstart.yaml` shows it.
 const CONFIG: &str = include_str!("../../config/quickstart.yaml");
 /// Where the admin endpoint of a quickstart listens if nobody else does.
 const ADMIN: &str = "127.0.0.1:13133";
 
-#[derive(Args, Debug)]
+#[derive(Debug, Parser)]
 pub(super) struct Arguments {
-    /// A program with Go's /debug/pprof endpoints, instead of this process; may repeat
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Programs with Go's /debug/pprof endpoints, instead of this process
+    #[arg(long, value_name = "HOST:PORT", num_args = 1..)]
     scrape: Vec<String>,
     /// A Parca to send to, instead of files: HOST:PORT without TLS, or an https:// URL
     #[arg(long, value_name = "HOST:PORT")]
@@ -36,8 +33,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Exit {
-    let admin = match free_address() {
-        Ok(admin) => admin,
+    // Bound at once and kept: the address is part of the configuration.
+    let bound = admin::Server::bind(ADMIN).or_else(|_| admin::Server::bind("127.0.0.1:0"));
+    let bound = bound.and_then(|bound| Ok((bound.local_addr()?, bound)));
+    let (admin, bound) = match bound {
+        Ok(bound) => bound,
         Err(error) => {
             return complain(
                 Exit::CannotBind,
@@ -48,17 +48,11 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     let mut sources = Sources::text("quickstart.yaml", configuration(&arguments));
     sources.set = overrides(&arguments, admin);
     let greeting = greeting(&arguments, admin);
-    run_sources(&sources, &arguments.logging, || {
+    run_sources(&sources, &arguments.logging, |_| {
         // To standard error, beside the log: standard output stays empty.
         let _ = complain(Exit::Done, greeting);
+        Ok(bound)
     })
-}
-
-/// The usual admin address, or any when that is taken.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind(ADMIN)
-        .or_else(|_| TcpListener::bind("127.0.0.1:0"))
-        .and_then(|listener| listener.local_addr())
 }
 
 /// The configuration for these arguments, as text.

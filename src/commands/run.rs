@@ -67,13 +67,20 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     run_sources(
         &arguments.configuration.sources(),
         &arguments.logging,
-        || {},
+        |endpoint| {
+            admin::Server::bind(endpoint)
+                .map_err(|error| format!("service.admin.endpoint {endpoint}: {error}"))
+        },
     )
 }
 
-/// Runs a configuration until it is told to stop; `started` is called
-/// once the admin endpoint is bound.
-pub(super) fn run_sources(sources: &Sources, logging: &Logging, started: impl FnOnce()) -> Exit {
+/// Runs a configuration until it is told to stop. `bind` is called with its
+/// admin endpoint once nothing is wrong with it.
+pub(super) fn run_sources(
+    sources: &Sources,
+    logging: &Logging,
+    bind: impl FnOnce(&str) -> Result<admin::Bound, String>,
+) -> Exit {
     let assembled = match assemble(sources) {
         Ok(assembled) => assembled,
         Err(report) => return reject(&report),
@@ -81,19 +88,14 @@ pub(super) fn run_sources(sources: &Sources, logging: &Logging, started: impl Fn
     if let Err(error) = start_logs(&assembled.loaded.settings.service, logging) {
         return complain(Exit::BadConfiguration, error);
     }
-    let endpoint = &assembled.loaded.settings.service.admin.endpoint;
-    let bound = match admin::Server::bind(endpoint) {
+    let bound = match bind(&assembled.loaded.settings.service.admin.endpoint) {
         Ok(bound) => bound,
-        Err(error) => {
-            let message = format!("service.admin.endpoint {endpoint}: {error}");
-            return complain(Exit::CannotBind, message);
-        }
+        Err(message) => return complain(Exit::CannotBind, message),
     };
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, format!("no runtime: {error}")),
     };
-    started();
     let exit = runtime.block_on(serve(assembled, bound));
     // What blocks a thread now must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -184,7 +186,7 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
 }
 
 /// Registers what is true of the process as a whole.
-fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
+pub(super) fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
     let metrics = &shared.metrics;
     metrics.set::<BuildInfo>();
     metrics.collect(ProcessMetrics::default());

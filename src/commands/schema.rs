@@ -1,12 +1,16 @@
 //! `schema`: the configuration as JSON Schema, for editors, or as the reference,
 //! for people. Both come from the settings types and their doc comments.
 
-use super::{Exit, print};
+use super::{
+    Exit, print,
+    run::{assemble, show_process},
+};
 use crate::{
     components,
-    pipeline::Reason,
+    pipeline::{self, Reason},
     profile::pprof::{Action, Rule},
     settings::{self, Table},
+    telemetry::metrics::Format as MetricsFormat,
 };
 use clap::{Args, ValueEnum};
 
@@ -35,7 +39,107 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 
 /// The text of `docs/reference.md`.
 pub(crate) fn reference() -> String {
-    settings::reference(&components::catalogue(), &[rules(), reasons()])
+    settings::reference(&components::catalogue(), &[metrics(), rules(), reasons()])
+}
+
+/// A configuration whose components have all metrics there are.
+const EXAMPLE: &str = "
+receivers: {pprof: }
+exporters: {parca: {endpoint: parca.example}}
+service: {pipelines: {profiles: {receivers: [pprof], exporters: [parca]}}}";
+
+/// Metrics that the registry does not show before their first event.
+const LABELLED: &[(&str, &str, &str)] = &[
+    (
+        "profile_relay_receiver_accepted_profiles_total",
+        "receiver",
+        "Profiles accepted from outside",
+    ),
+    (
+        "profile_relay_receiver_accepted_bytes_total",
+        "receiver",
+        "Bytes of accepted profiles and their labels",
+    ),
+    (
+        "profile_relay_receiver_refused_profiles_total",
+        "receiver,reason",
+        "Profiles refused to their sender",
+    ),
+    (
+        "profile_relay_processor_dropped_profiles_total",
+        "processor,reason",
+        "Profiles taken out by a processor",
+    ),
+    (
+        "profile_relay_scrapes_total",
+        "job,outcome",
+        "Scrapes by how they ended, and those that did not take place by the reason",
+    ),
+    (
+        "profile_relay_scrape_duration_seconds",
+        "job",
+        "How long scrapes took, the seconds that a target collects included",
+    ),
+    (
+        "profile_relay_targets",
+        "job,health",
+        "Targets by health; one target is one profile of one address",
+    ),
+    (
+        "profile_relay_discovery_errors_total",
+        "job",
+        "Reads of a targets file that failed; the targets it last had are kept",
+    ),
+    (
+        "profile_relay_exporter_repaired_profiles_total",
+        "exporter,rule",
+        "Profiles that broke a rule of the backend and were mended",
+    ),
+    (
+        "profile_relay_exporter_unrepairable_profiles_total",
+        "exporter,rule",
+        "Profiles that broke a rule of the backend that nothing mends",
+    ),
+    (
+        "profile_relay_exporter_divided_profiles_total",
+        "exporter",
+        "Profiles above max_request_bytes that were divided by their samples",
+    ),
+    (
+        "profile_relay_exporter_sample_label_limited_profiles_total",
+        "exporter",
+        "Profiles with more combinations of sample_labels than sample_label_series_limit",
+    ),
+];
+
+/// The metrics as the registry itself describes them.
+fn metrics() -> Table {
+    let described = describe_metrics().unwrap_or_default();
+    let labelled = LABELLED
+        .iter()
+        .map(|(name, labels, help)| vec![format!("`{name}{{{labels}}}`"), (*help).to_owned()]);
+    let rows = described
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+        .map(|(name, help)| vec![format!("`{name}`"), help.trim_end_matches('.').to_owned()]);
+    Table {
+        title: "Metrics".into(),
+        text: "On `/metrics`, in OpenMetrics and in Prometheus text. For each exporter \
+               `queue_recovered + enqueued = sent + dropped + queue_profiles`, at every moment. \
+               Each target's own figures are on `/metrics/targets`."
+            .into(),
+        columns: vec!["metric".into(), "meaning".into()],
+        rows: labelled.chain(rows).collect(),
+    }
+}
+
+fn describe_metrics() -> Option<String> {
+    let sources = settings::Sources::text("reference", EXAMPLE);
+    let assembled = assemble(&sources).ok()?;
+    let metrics = &assembled.shared.metrics;
+    pipeline::register_metrics(metrics);
+    show_process(&assembled.shared, &assembled.loaded);
+    metrics.encode_as(MetricsFormat::Text).ok()
 }
 
 fn rules() -> Table {

@@ -38,8 +38,9 @@ pub struct Profile {
     /// The preferred sample type, as a string index.
     #[prost(int64, tag = "14")]
     pub default_sample_type: i64,
-    #[prost(string, tag = "15")]
-    pub doc_url: ::prost::alloc::string::String,
+    /// Documentation of the profile, as a string index.
+    #[prost(int64, tag = "15")]
+    pub doc_url: i64,
 }
 /// A type and a unit, as string indices.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -10,6 +10,7 @@ mod answer;
 mod backend;
 mod balance;
 pub mod failure;
+mod greeting;
 mod settings;
 mod target;
 

@@ -7,21 +7,29 @@
 //!
 //! Deadlines are the caller's: dropping the future, or the body, ends a request.
 
+mod error;
+mod exchange;
 mod oauth2;
+mod place;
 mod pool;
 mod settings;
 
-pub use self::settings::{Authorization, BasicAuth, HttpClientSettings, HttpHeader, OAuth2};
+pub use self::{
+    error::HttpError,
+    settings::{Authorization, BasicAuth, HttpClientSettings, HttpHeader, OAuth2},
+};
 
 use self::{
+    exchange::{ExchangeError, Outgoing, exchange},
     oauth2::TokenSource,
+    place::{Place, is_redirect, is_same_place, join},
     pool::{Lease, Pool},
     settings::{file_of, secret_of, text_of},
 };
 use super::{
-    connect::{ConnectError, Connector, Phase, Shared, late_alert},
+    connect::{Connector, Shared},
     credentials::{Credentials, LiveText, sensitive},
-    proxy::{ProxySettings, address, host_port},
+    proxy::ProxySettings,
     resolve::{Resolve, SystemResolver},
     tls::{LiveTls, TlsConfig},
 };
@@ -32,8 +40,7 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
-use std::{error::Error, fmt, sync::Arc, time::Duration};
-use url::Url;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// As Go's `net/http`.
 const MAX_REDIRECTS: usize = 10;
@@ -69,40 +76,6 @@ enum Auth {
     None,
     Header(Credentials),
     OAuth2(Box<TokenSource>),
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// The name has no address, or nothing answers there.
-    #[error("{0}")]
-    Connect(ConnectError),
-    /// The TLS handshake failed.
-    #[error("{0}")]
-    Tls(ConnectError),
-    /// The proxy cannot be reached or refuses.
-    #[error("{0}")]
-    Proxy(ConnectError),
-    /// No credentials: the token server refuses, or a file holds what no header
-    /// may.
-    #[error("no credentials: {0}")]
-    Auth(String),
-    /// More than 10 redirects.
-    #[error("more than 10 redirects, the last to {0}")]
-    TooManyRedirects(String),
-    /// A redirect leads to no address.
-    #[error("a redirect to {0:?}, which is no http address")]
-    Redirect(String),
-    /// The connection broke before the answer's head, or what came back is no
-    /// HTTP.
-    #[error("{cause}")]
-    Io {
-        /// The reason.
-        cause: String,
-    },
-    /// The address cannot be asked.
-    #[error("{0:?} cannot be asked: write http://host:port/path or https://host:port/path")]
-    Address(String),
 }
 
 // === impl HttpClient ===
@@ -369,141 +342,59 @@ impl Inner {
         body: Bytes,
     ) -> Result<Response<Incoming>, HttpError> {
         let place = Place::of(uri)?;
-        if let Some(lease) = self.pool.take(&place.key).await {
-            let request = self.request(method, uri, &place, headers, body.clone(), &lease)?;
-            if let Ok(response) = lease.send(request).await {
-                return Ok(response);
+        if let Some(lease) = self.pool.take(&place.key) {
+            let sent = self.send_on(lease, &place, method, uri, headers, body.clone());
+            match sent.await {
+                Err(error) if error.may_be_stale() => {}
+                answer => return answer.map_err(|error| HttpError::of(uri, error)),
             }
         }
-        let stream = self.connector.connect(uri).await?;
-        let lease = self
-            .pool
-            .open(place.key.clone(), stream)
+        // Connecting holds much more than waiting for the answer does.
+        let stream = Box::pin(self.connector.connect(uri)).await?;
+        let opened = Box::pin(self.pool.open(&place.key, stream)).await;
+        let lease = opened.map_err(|error| HttpError::of(uri, ExchangeError::Http(error)))?;
+        self.send_on(lease, &place, method, uri, headers, body)
             .await
-            .map_err(|error| HttpError::io(uri, &error))?;
-        let request = self.request(method, uri, &place, headers, body, &lease)?;
-        lease
-            .send(request)
-            .await
-            .map_err(|error| HttpError::io(uri, &error))
+            .map_err(|error| HttpError::of(uri, error))
     }
 
-    fn request(
+    async fn send_on(
         &self,
+        lease: Lease,
+        place: &Place,
         method: &Method,
         uri: &Uri,
-        place: &Place,
         headers: &HeaderMap,
         body: Bytes,
-        lease: &Lease,
-    ) -> Result<Request<Full<Bytes>>, HttpError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method.clone();
-        let map = request.headers_mut();
-        if !lease.is_h2() {
-            map.insert(header::HOST, place.host.clone());
-        }
-        map.extend(headers.clone());
-        if lease.is_forwarded() {
-            self.connector.forward_headers(uri, map);
-        }
-        *request.uri_mut() = if lease.is_h2() || lease.is_forwarded() {
-            uri.clone()
+    ) -> Result<Response<Incoming>, ExchangeError> {
+        let stream = match lease {
+            Lease::Http1(stream) => stream,
+            Lease::Http2(mut sender) => {
+                let mut request = Request::new(Full::new(body));
+                *request.method_mut() = method.clone();
+                *request.uri_mut() = uri.clone();
+                *request.headers_mut() = headers.clone();
+                let sent = sender.send_request(request).await;
+                return sent.map_err(ExchangeError::Http);
+            }
+        };
+        let mut forwarded = None;
+        let (target, headers) = if stream.is_forwarded() {
+            let mut with_proxy = headers.clone();
+            self.connector.forward_headers(uri, &mut with_proxy);
+            (uri.to_string(), &*forwarded.insert(with_proxy))
         } else {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            path.parse()
-                .map_err(|_| HttpError::Address(uri.to_string()))?
+            (path.to_owned(), headers)
         };
-        Ok(request)
-    }
-}
-
-/// Where a request goes.
-struct Place {
-    /// What connections are kept under.
-    key: Arc<str>,
-    host: HeaderValue,
-}
-
-// === impl Place ===
-
-impl Place {
-    fn of(uri: &Uri) -> Result<Self, HttpError> {
-        let wrong = || HttpError::Address(uri.to_string());
-        let scheme = uri
-            .scheme_str()
-            .filter(|scheme| matches!(*scheme, "http" | "https"))
-            .ok_or_else(wrong)?;
-        let (host, port) = host_port(uri).ok_or_else(wrong)?;
-        let authority = match uri.port_u16() {
-            None if host.contains(':') => format!("[{host}]"),
-            None => host.to_owned(),
-            Some(_) => address(host, port),
+        let request = Outgoing {
+            method,
+            target: &target,
+            host: &place.host,
+            headers,
+            body: &body,
         };
-        Ok(Self {
-            key: format!("{scheme}://{}", address(host, port)).into(),
-            host: HeaderValue::try_from(authority).map_err(|_| wrong())?,
-        })
-    }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-/// Whether `next` may see the credentials of `first`: the same scheme, host and
-/// port, or the same host by `https` on its own port after `http` on its own.
-fn is_same_place(first: &Uri, next: &Uri) -> bool {
-    let places = (host_port(first), host_port(next));
-    let (Some((host, port)), Some((next_host, next_port))) = places else {
-        return false;
-    };
-    let same_scheme = first.scheme() == next.scheme() && port == next_port;
-    let upgraded = next.scheme_str() == Some("https") && port == 80 && next_port == 443;
-    host.eq_ignore_ascii_case(next_host) && (same_scheme || upgraded)
-}
-
-fn join(base: &Uri, location: &HeaderValue) -> Result<Uri, HttpError> {
-    let text = String::from_utf8_lossy(location.as_bytes());
-    let wrong = || HttpError::Redirect(text.clone().into_owned());
-    let mut url = Url::parse(&base.to_string())
-        .and_then(|base| base.join(&text))
-        .map_err(|_| wrong())?;
-    url.set_fragment(None);
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong());
-    }
-    url.as_str().parse().map_err(|_| wrong())
-}
-
-// === impl HttpError ===
-
-impl HttpError {
-    fn io(uri: &Uri, error: &hyper::Error) -> Self {
-        let place = uri.authority().map_or("", |authority| authority.as_str());
-        let cause = if let Some(alert) = late_alert(error) {
-            format!("no TLS with {place}: {alert}")
-        } else if error.is_incomplete_message() || error.is_closed() {
-            format!("{place} closed the connection without an answer")
-        } else if error.is_parse() {
-            format!("{place} does not answer in HTTP: is it the right port, and https or http?")
-        } else {
-            let reason = error
-                .source()
-                .map_or(error.to_string(), ToString::to_string);
-            format!("the connection to {place} broke: {reason}")
-        };
-        Self::Io { cause }
-    }
-}
-
-impl From<ConnectError> for HttpError {
-    fn from(error: ConnectError) -> Self {
-        match error.phase {
-            Phase::Resolve | Phase::Connect => Self::Connect(error),
-            Phase::Proxy => Self::Proxy(error),
-            Phase::Tls => Self::Tls(error),
-        }
+        exchange(stream, request, self.pool.home(&place.key)).await
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`grpc`]: the gRPC channel of exporters
 //! - [`connect`]: from an address to a stream: names, proxies, TLS
 //! - [`tls`], [`live_file`]: certificates and secrets that follow their files
-//! - [`listen`]: binding
+//! - [`listen`](mod@listen): binding
 //!
 //! Knows no component.
 
@@ -18,6 +18,8 @@ pub mod proxy;
 pub mod resolve;
 mod spawn;
 mod stream;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 
 pub use self::{

@@ -206,13 +206,8 @@ impl Proxies {
 
 impl ProxyServer {
     fn parse(text: &str) -> Result<Self, String> {
-        let with_scheme = if text.contains("://") {
-            Cow::Borrowed(text)
-        } else {
-            Cow::Owned(format!("http://{text}"))
-        };
-        let url =
-            Url::parse(&with_scheme).map_err(|error| format!("is no proxy address: {error}"))?;
+        let url = Url::parse(&with_scheme(text))
+            .map_err(|error| format!("is no proxy address: {error}"))?;
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
@@ -239,6 +234,15 @@ impl ProxyServer {
     }
 }
 
+/// `host:port` alone means an HTTP proxy, as in Go.
+fn with_scheme(text: &str) -> Cow<'_, str> {
+    if text.contains("://") {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("http://{text}"))
+    }
+}
+
 /// `host:port`, an IPv6 address in brackets.
 pub(crate) fn address(host: &str, port: u16) -> String {
     if host.contains(':') {
@@ -249,14 +253,18 @@ pub(crate) fn address(host: &str, port: u16) -> String {
 }
 
 /// Host, without brackets, and port of a URI, the scheme's port if none is given.
+/// `None` when there is no host, or a port that is none.
 pub(crate) fn host_port(uri: &Uri) -> Option<(&str, u16)> {
-    let host = uri.host()?.trim_matches(['[', ']']);
-    let default = if uri.scheme_str() == Some("https") {
-        443
-    } else {
-        80
+    let authority = uri.authority()?;
+    let host = authority.host();
+    let (_, tail) = authority.as_str().rsplit_once(host)?;
+    let port = match tail.strip_prefix(':') {
+        None | Some("") if uri.scheme_str() == Some("https") => 443,
+        None | Some("") => 80,
+        Some(port) => port.parse().ok()?,
     };
-    (!host.is_empty()).then(|| (host, uri.port_u16().unwrap_or(default)))
+    let bare = host.trim_matches(['[', ']']);
+    (!bare.is_empty()).then_some((bare, port))
 }
 
 fn basic(url: &Url) -> Option<HeaderValue> {
@@ -361,15 +369,14 @@ impl From<&str> for ProxyUrl {
 
 impl ProxyUrl {
     fn redacted(&self) -> Cow<'_, str> {
-        match Url::parse(&self.0) {
-            Ok(mut url) if url.password().is_some() => {
-                let _ = url.set_password(Some("REDACTED"));
-                Cow::Owned(url.into())
-            }
-            // Without a scheme it is no URL, yet may hold a password.
-            Err(_) if self.0.contains('@') => Cow::Borrowed("[REDACTED]"),
-            _ => Cow::Borrowed(&self.0),
+        if !self.0.contains('@') {
+            return Cow::Borrowed(&self.0);
         }
+        let hidden = Url::parse(&with_scheme(&self.0)).ok().and_then(|mut url| {
+            url.set_password(Some("REDACTED")).ok()?;
+            Some(String::from(url))
+        });
+        Cow::Owned(hidden.unwrap_or_else(|| "[REDACTED]".into()))
     }
 }
 

@@ -228,8 +228,6 @@ pub enum Reason {
     Unimplemented,
     /// Backends ended under it again and again.
     SuspectedKiller,
-    /// It could not be written to a file.
-    WriteFailed,
     /// It was still queued in memory when the process ended.
     Shutdown,
 }
@@ -296,7 +294,6 @@ impl Reason {
         Self::RejectedByBackend,
         Self::Unimplemented,
         Self::SuspectedKiller,
-        Self::WriteFailed,
         Self::Shutdown,
     ];
 
@@ -315,7 +312,6 @@ impl Reason {
             Self::RejectedByBackend => "rejected_by_backend",
             Self::Unimplemented => "unimplemented",
             Self::SuspectedKiller => "suspected_killer",
-            Self::WriteFailed => "write_failed",
             Self::Shutdown => "shutdown",
         }
     }
@@ -335,7 +331,6 @@ impl Reason {
             Self::RejectedByBackend => "the backend refused it by its content",
             Self::Unimplemented => "the backend does not know the call",
             Self::SuspectedKiller => "the backend ended under it again and again",
-            Self::WriteFailed => "it could not be written to a file",
             Self::Shutdown => "it was still queued in memory when the process ended",
         }
     }

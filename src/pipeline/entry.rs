@@ -37,7 +37,7 @@ pub(super) struct Pipeline {
 
 /// What receivers and processors count.
 #[derive(Clone)]
-struct Counters {
+pub(super) struct Counters {
     accepted_profiles: Family<[(&'static str, String); 1], Counter>,
     accepted_bytes: Family<[(&'static str, String); 1], Counter>,
     refused_profiles: Family<[(&'static str, String); 2], Counter>,

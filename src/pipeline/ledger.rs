@@ -79,7 +79,7 @@ enum End {
 
 /// All ledgers of the process, as one collector of metrics.
 #[derive(Clone, Debug, Default)]
-pub struct Ledgers(Arc<Mutex<BTreeMap<Id, Ledger>>>);
+pub(super) struct Ledgers(Arc<Mutex<BTreeMap<Id, Ledger>>>);
 
 // === impl Ledger ===
 

@@ -23,3 +23,11 @@ pub use self::{
     memory::{Budget, Permit},
     queue::{OnFull, Queue, QueueSettings},
 };
+
+use crate::telemetry::Metrics;
+
+/// Makes the metrics of pipelines known before there is a pipeline.
+pub fn register_metrics(metrics: &Metrics) {
+    metrics.set::<entry::Counters>();
+    metrics.set::<ledger::Ledgers>();
+}

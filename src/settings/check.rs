@@ -9,7 +9,7 @@
 //! could not do that below a flattened or untagged type.
 
 use super::{
-    ByteSize, Duration, Finding, Id, key_path, nearest,
+    ByteSize, Duration, Finding, Id, key_path, nearest, redact,
     shape::{self, Shapes},
     tree::{Entry, Node, Position, Scalar, ScalarKind, Value, parse_integer},
 };
@@ -96,6 +96,12 @@ impl Checker<'_> {
     }
 
     fn wrong_type(&mut self, node: &Node, alternatives: &[Cow<'_, Schema>], path: &str) -> Node {
+        if alternatives
+            .iter()
+            .any(|one| shape::format(one) == Some("secret"))
+        {
+            self.secrets.push(node.at.clone());
+        }
         let mut expected: Vec<String> = Vec::new();
         for alternative in alternatives {
             let name = shape::describe(alternative, self.shapes);
@@ -173,6 +179,9 @@ impl Checker<'_> {
 
     /// One alternative, and the value has its type.
     fn plain(&mut self, node: &Node, schema: &Schema, path: &str) -> Node {
+        if shape::types(schema).is_empty() {
+            return node.clone();
+        }
         if shape::format(schema) == Some("secret") {
             self.secrets.push(node.at.clone());
         }
@@ -234,8 +243,14 @@ impl Checker<'_> {
                 .or_else(|| pattern(schema, &entry.key))
                 .or_else(|| shape::additional(schema))
             else {
-                let valid = shape::properties(schema).map(|(key, _)| key);
-                let hint = nearest::hint(&entry.key, valid);
+                let valid = shape::properties(schema)
+                    .filter(|(_, below)| !shape::is_deprecated(below))
+                    .map(|(key, _)| key);
+                let hint = nearest::hint(&entry.key, valid.clone());
+                let meant = nearest::nearest(&entry.key, valid).unwrap_or(&entry.key);
+                if redact::resembles_secret_key(meant) {
+                    self.secrets.push(entry.node.at.clone());
+                }
                 self.wrong(&entry.at, &path, "unknown key".to_owned(), Some(hint));
                 continue;
             };
@@ -263,9 +278,10 @@ impl Checker<'_> {
     /// for nothing.
     fn may_be_left_out(&self, below: &Schema, schema: &Schema, entry: &Entry) -> bool {
         let has_meaning = self.shapes.alternatives(below).iter().any(|alternative| {
-            ["null", "object", "array"]
-                .iter()
-                .any(|ty| allows(alternative, ty))
+            shape::types(alternative).is_empty()
+                || ["null", "object", "array"]
+                    .iter()
+                    .any(|ty| allows(alternative, ty))
         });
         !has_meaning && !shape::is_required(schema, &entry.key)
     }
@@ -298,9 +314,6 @@ impl Checker<'_> {
         let text = scalar.text.as_str();
         let types = shape::types(schema);
         let has = |ty: &str| types.contains(&ty);
-        if types.is_empty() {
-            return node.clone();
-        }
         if has("string") && (scalar.kind == ScalarKind::Text || types.len() == 1) {
             let least = schema
                 .get("minLength")

@@ -266,7 +266,8 @@ impl Graph<'_> {
         for kind in Kind::ALL {
             let section = tree.get(kind.section());
             for entry in section.map(Node::entries).unwrap_or_default() {
-                if used.contains(&(kind, entry.key.as_str())) {
+                // What has another fault may be misspelt, and meant to be used.
+                if used.contains(&(kind, entry.key.as_str())) || self.report.is_about(&entry.at) {
                     continue;
                 }
                 let hint = match kind {

@@ -88,21 +88,40 @@ impl Sources {
     }
 }
 
+/// A merged tree, and what was wrong with parts of it.
+struct Merged {
+    tree: Node,
+    files: Vec<PathBuf>,
+    report: Report,
+}
+
 /// Reads, merges, expands and checks a configuration. On error the report holds
 /// everything that is wrong. Blocks on files and standard input.
 pub fn load(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, Report> {
-    let (tree, files) = read_tree(sources)?;
-    let (settings, effective) = graph::assemble(&tree, catalogue)?;
-    Ok(Loaded {
-        settings,
+    let Merged {
         tree,
-        hash: print::hash(&effective),
-        effective,
         files,
-    })
+        mut report,
+    } = read(sources)?;
+    match graph::assemble(&tree, catalogue) {
+        Ok((settings, effective)) if report.is_empty() => Ok(Loaded {
+            settings,
+            tree,
+            hash: print::hash(&effective),
+            effective,
+            files,
+        }),
+        Ok(_) => Err(report),
+        Err(wrong) => {
+            report.merge_elsewhere(wrong);
+            Err(report)
+        }
+    }
 }
 
-fn read_tree(sources: &Sources) -> Result<(Node, Vec<PathBuf>), Report> {
+/// Fails when a text cannot be read; what is wrong with a variable or a `--set`
+/// does not hide what else is wrong.
+fn read(sources: &Sources) -> Result<Merged, Report> {
     let mut report = Report::default();
     let mut files = Vec::new();
     let mut trees = Vec::new();
@@ -112,12 +131,12 @@ fn read_tree(sources: &Sources) -> Result<(Node, Vec<PathBuf>), Report> {
             Err(wrong) => report.merge(wrong),
         }
     }
-    if sources.inputs.is_empty() {
-        let message = "no configuration is given: add --config FILE, or - for standard input";
-        report.merge(Report::about("profile-relay", [Problem::new("", message)]));
-    }
     let mut trees = trees.into_iter();
-    let Some(mut tree) = trees.next() else {
+    let Some(mut tree) = trees.next().filter(|_| report.is_empty()) else {
+        if report.is_empty() {
+            let message = "no configuration is given: add --config FILE, or - for standard input";
+            report.merge(Report::about("profile-relay", [Problem::new("", message)]));
+        }
         return Err(report);
     };
     for over in trees {
@@ -132,11 +151,11 @@ fn read_tree(sources: &Sources) -> Result<(Node, Vec<PathBuf>), Report> {
     expand(&mut tree, "", &sources.environment, &mut expanded);
     report.merge(expanded.findings.into());
     files.extend(expanded.files);
-    if report.is_empty() {
-        Ok((tree, files))
-    } else {
-        Err(report)
-    }
+    Ok(Merged {
+        tree,
+        files,
+        report,
+    })
 }
 
 fn read_input(input: &Input, files: &mut Vec<PathBuf>) -> Result<Node, Report> {
@@ -168,7 +187,8 @@ fn as_mapping(tree: Node, source: &Arc<Source>) -> Result<Node, Report> {
                 "expected a mapping with receivers, exporters and service, found {}",
                 tree.describe()
             );
-            Err(tree.locate([Problem::new("", message)]))
+            // The text is not shown: it may be a token file given by mistake.
+            Err(vec![Finding::whole(source, message)].into())
         }
     }
 }

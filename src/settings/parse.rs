@@ -24,6 +24,8 @@ struct Open {
     items: Vec<Node>,
     /// `None` for a list.
     entries: Option<Vec<Entry>>,
+    /// The values of `<<`.
+    merges: Vec<Node>,
     /// A key that waits for its value.
     key: Option<(String, Position, bool)>,
 }
@@ -141,6 +143,10 @@ impl Builder<'_> {
             Event::Alias(id) => {
                 let copy = self.anchors.get(&id).cloned();
                 match copy {
+                    Some(node) if self.stack.len() + depth(&node) > MAX_DEPTH => {
+                        self.too_deep(at);
+                        return false;
+                    }
                     Some(node) => {
                         self.nodes += count(&node);
                         self.value(node, 0);
@@ -159,19 +165,23 @@ impl Builder<'_> {
     }
 
     fn within_bounds(&mut self) -> bool {
-        let message = if self.stack.len() > MAX_DEPTH {
-            format!("values are nested deeper than {MAX_DEPTH} levels")
+        let place = self.stack.last().map(|open| open.at.clone());
+        let at = place.unwrap_or_else(|| self.first());
+        if self.stack.len() > MAX_DEPTH {
+            self.too_deep(at);
         } else if self.nodes > MAX_NODES {
-            format!("there are more than {MAX_NODES} values, those of aliases counted")
+            let message =
+                format!("there are more than {MAX_NODES} values, those of aliases counted");
+            self.wrong(at, message, None);
         } else {
             return true;
-        };
-        let at = self
-            .stack
-            .last()
-            .map_or(self.first(), |open| open.at.clone());
-        self.wrong(at, message, None);
+        }
         false
+    }
+
+    fn too_deep(&mut self, at: Position) {
+        let message = format!("values are nested deeper than {MAX_DEPTH} levels");
+        self.wrong(at, message, None);
     }
 
     fn scalar(
@@ -191,7 +201,7 @@ impl Builder<'_> {
     }
 
     fn check_tag(&mut self, tag: Option<&Cow<'_, Tag>>, at: &Position) {
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() && tag.suffix != "") {
+        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() && !tag.suffix.is_empty()) {
             let message = format!("the tag {}{} has no meaning here", tag.handle, tag.suffix);
             self.wrong(at.clone(), message, None);
         }
@@ -210,6 +220,7 @@ impl Builder<'_> {
             anchor,
             items: Vec::new(),
             entries,
+            merges: Vec::new(),
             key: None,
         });
     }
@@ -218,7 +229,7 @@ impl Builder<'_> {
         let Some(open) = self.stack.pop() else { return };
         let value = match open.entries {
             None => Value::Sequence(open.items),
-            Some(entries) => Value::Mapping(self.merge_keys(entries)),
+            Some(entries) => Value::Mapping(self.merge_keys(entries, open.merges)),
         };
         self.value(Node::new(value, open.at), open.anchor);
     }
@@ -237,17 +248,17 @@ impl Builder<'_> {
             open.items.push(node);
             return;
         };
-        if let Some((key, at, merge)) = open.key.take() {
-            let first = entries.iter().find(|entry| entry.key == key && !merge);
+        if let Some((key, at, is_merge)) = open.key.take() {
+            let first = entries.iter().find(|entry| entry.key == key);
             let first = first.map(|entry| entry.at.clone());
-            if let Some(first) = first {
-                self.wrong(
+            match first {
+                _ if is_merge => open.merges.push(node),
+                None => entries.push(Entry { key, at, node }),
+                Some(first) => self.wrong(
                     at,
                     format!("the key {key} is given twice, first at {first}"),
                     Some("keep one of them".into()),
-                );
-            } else {
-                entries.push(Entry { key, at, node });
+                ),
             }
             return;
         }
@@ -257,7 +268,7 @@ impl Builder<'_> {
                 open.key = Some((scalar.text, node.at, merge));
             }
             Value::Sequence(_) | Value::Mapping(_) => {
-                open.key = Some((String::new(), node.at.clone(), true));
+                open.key = Some((String::new(), node.at.clone(), false));
                 self.wrong(
                     node.at,
                     "a key must be a string, not a list or a mapping",
@@ -268,16 +279,11 @@ impl Builder<'_> {
     }
 
     /// `<<: *anchor` and `<<: [*a, *b]`: keys that the mapping does not have.
-    fn merge_keys(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
-        if entries.iter().all(|entry| entry.key != "<<") {
-            return entries;
-        }
-        let (merges, mut own): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|entry| entry.key == "<<");
+    fn merge_keys(&mut self, mut own: Vec<Entry>, merges: Vec<Node>) -> Vec<Entry> {
         for merge in merges {
-            let sources = match merge.node.value {
+            let sources = match merge.value {
                 Value::Sequence(items) => items,
-                Value::Scalar(_) | Value::Mapping(_) => vec![merge.node],
+                Value::Scalar(_) | Value::Mapping(_) => vec![merge],
             };
             for source in sources {
                 let Value::Mapping(inherited) = source.value else {
@@ -293,6 +299,12 @@ impl Builder<'_> {
         }
         own
     }
+}
+
+fn depth(node: &Node) -> usize {
+    let items = node.items().iter().map(depth);
+    let entries = node.entries().iter().map(|entry| depth(&entry.node));
+    1 + items.chain(entries).max().unwrap_or(0)
 }
 
 fn count(node: &Node) -> usize {

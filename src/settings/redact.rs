@@ -4,6 +4,7 @@
 //! a text that is no YAML has no values. So names count too, and when in doubt a
 //! line is not shown.
 
+use super::nearest::nearest;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -43,6 +44,16 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SECRET_WORDS.iter().any(|word| key.contains(word))
         && !HARMLESS_ENDINGS.iter().any(|ending| key.ends_with(ending))
+}
+
+/// Whether a misspelt key was probably meant to be a secret's.
+pub(super) fn resembles_secret_key(key: &str) -> bool {
+    let words = || SECRET_WORDS.iter().copied();
+    is_secret_key(key)
+        || key
+            .split(['_', '-', '.'])
+            .any(|part| part.len() > 3 && nearest(part, words()).is_some())
+            && !HARMLESS_ENDINGS.iter().any(|ending| key.ends_with(ending))
 }
 
 /// `http://user:password@host` without the password.
@@ -133,8 +144,13 @@ fn named_secret(line: &str) -> Option<usize> {
         let value = line.get(colon + 1..)?;
         let start = colon + 1 + (value.len() - value.trim_start().len());
         let opens = value.trim_start().is_empty() || value.trim_start().starts_with('#');
-        (is_secret_key(word) && !opens).then_some(start)
+        ((resembles_secret_key(word) || is_headers(word)) && !opens).then_some(start)
     })
+}
+
+/// Headers of requests often carry credentials, under names of all kinds.
+fn is_headers(key: &str) -> bool {
+    key.ends_with("headers")
 }
 
 /// Whether the last line is part of a block or list under a key that looks like
@@ -154,7 +170,10 @@ fn is_below_secret(lines: &[&str]) -> bool {
         let (key, value) = line.split_once(':').unwrap_or((line, ""));
         let key = key.trim_matches(['"', '\'', ' ']);
         let is_block = value.trim_start().starts_with(['|', '>']);
-        if (is_secret_key(key) && key != "authorization") || (is_block && key == "key") {
+        if (is_secret_key(key) && key != "authorization")
+            || is_headers(key)
+            || (is_block && key == "key")
+        {
             return true;
         }
     }
@@ -202,6 +221,8 @@ mod tests {
                 "proxy: http://a:hunter2@h:1/x",
                 "proxy: http://[REDACTED]@h:1/x",
             ),
+            ("headers: {X-Scope: hunter2}", "headers: [REDACTED]"),
+            ("headers:\n  X-Scope: hunter2", "[REDACTED]"),
             ("key: |\n  hunter2", "[REDACTED]"),
             ("x:\n  secrets:\n    - hunter2", "[REDACTED]"),
             ("x:\n  secrets:\n  - hunter2", "[REDACTED]"),

@@ -6,7 +6,7 @@ use super::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 /// How deep nested settings are written out.
 const MAX_DEPTH: usize = 8;
@@ -123,7 +123,7 @@ fn collect(
     let mut seen = Vec::new();
     for alternative in &alternatives {
         for (key, below) in shape::properties(alternative) {
-            if seen.contains(&key) {
+            if seen.contains(&key) || shape::is_deprecated(below) {
                 continue;
             }
             seen.push(key);
@@ -165,11 +165,14 @@ fn nested(
     }
 }
 
-/// The values by which a key tells alternatives apart.
-fn tags(alternatives: &[std::borrow::Cow<'_, Value>], key: &str) -> Vec<String> {
-    let tag = |one: &Value| -> Option<String> {
+/// The values by which a key tells alternatives apart, and what they mean.
+fn tags(alternatives: &[Cow<'_, Value>], key: &str) -> Vec<(String, String)> {
+    let tag = |one: &Value| -> Option<(String, String)> {
         let tag = one.get("properties")?.get(key)?.get("const")?.as_str()?;
-        Some(format!("`{tag}`"))
+        Some((
+            tag.to_owned(),
+            description(one).unwrap_or_default().to_owned(),
+        ))
     };
     alternatives.iter().filter_map(|one| tag(one)).collect()
 }
@@ -180,13 +183,14 @@ fn row(
     shapes: Shapes<'_>,
     default: Option<&Value>,
     is_required: bool,
-    tags: Vec<String>,
+    mut values: Vec<(String, String)>,
 ) -> Row {
     let alternatives = shapes.alternatives(schema);
-    let ty = if tags.is_empty() {
+    let ty = if values.is_empty() {
         type_name(schema, shapes, 0)
     } else {
-        tags.join(", ")
+        let tags = values.iter().map(|(value, _)| format!("`{value}`"));
+        tags.collect::<Vec<_>>().join(", ")
     };
     let is_mapping = alternatives
         .iter()
@@ -199,18 +203,13 @@ fn row(
         Some(Value::String(text)) => format!("`{text}`"),
         Some(other) => format!("`{other}`"),
     };
-    let own = schema.get("description").and_then(Value::as_str);
-    let mut text = own.map(one_line).unwrap_or_default();
-    for alternative in &alternatives {
-        let (Some(value), Some(meaning)) = (
-            alternative.get("const").and_then(Value::as_str),
-            alternative.get("description").and_then(Value::as_str),
-        ) else {
-            continue;
-        };
-        if Some(meaning) != own {
-            let _ = write!(text, " `{value}`: {}", one_line(meaning));
-        }
+    let mut text = description(schema).map(one_line).unwrap_or_default();
+    values.extend(alternatives.iter().filter_map(|one| {
+        let value = one.get("const")?.as_str()?.to_owned();
+        Some((value, description(one)?.to_owned()))
+    }));
+    for (value, meaning) in values.iter().filter(|(_, meaning)| !meaning.is_empty()) {
+        let _ = write!(text, " `{value}`: {}", one_line(meaning));
     }
     Row {
         key: path.to_owned(),
@@ -262,7 +261,7 @@ fn plain_names(schema: &Value, shapes: Shapes<'_>, depth: usize) -> Vec<String> 
             Some(items) => format!("list of {}", type_name(items, shapes, depth + 1)),
             None => "list".to_owned(),
         },
-        "object" => match shape::additional(schema).filter(|values| values.is_object()) {
+        "object" => match shape::additional(schema) {
             Some(values) => format!("map of {}", type_name(values, shapes, depth + 1)),
             None => "mapping".to_owned(),
         },

@@ -82,9 +82,24 @@ impl Report {
         sorted
     }
 
+    /// Whether something is wrong at this place.
+    pub(super) fn is_about(&self, at: &Position) -> bool {
+        self.findings.iter().any(|finding| finding.at == *at)
+    }
+
     /// Takes over the findings of another report.
     pub fn merge(&mut self, other: Self) {
         self.findings.extend(other.findings);
+        self.secrets.extend(other.secrets);
+    }
+
+    /// Takes over the findings of another report at places where this one has none.
+    pub(super) fn merge_elsewhere(&mut self, other: Self) {
+        let (new, _): (Vec<_>, Vec<_>) = other
+            .findings
+            .into_iter()
+            .partition(|finding| !self.is_about(&finding.at));
+        self.findings.extend(new);
         self.secrets.extend(other.secrets);
     }
 
@@ -128,7 +143,9 @@ impl Report {
             writeln!(f, "{red}{}{plain}", finding.text())?;
             if let Some((line, caret)) = self.snippet(finding) {
                 writeln!(f, "    {line}")?;
-                writeln!(f, "    {caret}")?;
+                if !caret.is_empty() {
+                    writeln!(f, "    {caret}")?;
+                }
             }
             writeln!(f)?;
         }
@@ -138,7 +155,8 @@ impl Report {
         }
     }
 
-    /// The line in question and a caret below the column.
+    /// The line in question and a caret below the column, unless the line is cut
+    /// in front of it.
     fn snippet(&self, finding: &Finding) -> Option<(String, String)> {
         let at = &finding.at;
         if at.line == 0 {
@@ -159,14 +177,12 @@ impl Report {
         if is_cut {
             shown.push('…');
         }
+        if column > line.chars().count() {
+            return Some((shown, String::new()));
+        }
         // Tabs stay, so that the caret stands below what it means.
-        let blank = line
-            .chars()
-            .take(column)
-            .map(|c| if c == '\t' { '\t' } else { ' ' });
-        let mut caret: String = blank.collect();
-        let missing = column.saturating_sub(caret.chars().count());
-        caret.extend(std::iter::repeat_n(' ', missing));
+        let blank = line.chars().take(column);
+        let mut caret: String = blank.map(|c| if c == '\t' { c } else { ' ' }).collect();
         caret.push('^');
         Some((shown, caret))
     }

@@ -39,10 +39,31 @@ impl<'a> Shapes<'a> {
         self.resolve(schema, 0)
     }
 
+    /// The target of a schema that is no more than a reference: large types are
+    /// not copied for each value.
+    fn follow<'s>(&self, mut schema: &'s Value) -> &'s Value
+    where
+        'a: 's,
+    {
+        let annotations = ["$ref", "description", "default", "title"];
+        for _ in 0..MAX_DEPTH {
+            let plain = schema
+                .as_object()
+                .filter(|object| object.keys().all(|key| annotations.contains(&key.as_str())));
+            let reference = plain.and_then(|object| object.get("$ref")?.as_str());
+            match reference.and_then(|reference| self.target(reference)) {
+                Some(target) => schema = target,
+                None => break,
+            }
+        }
+        schema
+    }
+
     fn resolve<'s>(&self, schema: &'s Value, depth: usize) -> Vec<Cow<'s, Value>>
     where
         'a: 's,
     {
+        let schema = self.follow(schema);
         let Some(object) = schema.as_object() else {
             return vec![Cow::Borrowed(schema)];
         };
@@ -53,10 +74,9 @@ impl<'a> Shapes<'a> {
         let mut own = object.clone();
         own.retain(|key, _| !composed.contains(&key.as_str()));
         let mut all = vec![Cow::Owned(Value::Object(own))];
-        if let Some(target) = object.get("$ref").and_then(Value::as_str) {
-            if let Some(target) = self.target(target) {
-                all = both(&all, &self.resolve(target, depth + 1));
-            }
+        let reference = object.get("$ref").and_then(Value::as_str);
+        if let Some(target) = reference.and_then(|reference| self.target(reference)) {
+            all = both(&all, &self.resolve(target, depth + 1));
         }
         for part in members(object, "allOf") {
             all = both(&all, &self.resolve(part, depth + 1));
@@ -87,7 +107,7 @@ fn both<'s>(left: &[Cow<'_, Value>], right: &[Cow<'_, Value>]) -> Vec<Cow<'s, Va
         .collect()
 }
 
-/// A schema that asks for what both ask; what `a` says about itself wins.
+/// A schema that asks for what both ask.
 fn merged(a: &Value, b: &Value) -> Value {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
         return if a.is_object() { a.clone() } else { b.clone() };
@@ -106,6 +126,8 @@ fn merged(a: &Value, b: &Value) -> Value {
             (Some(ours @ Value::Bool(false)), theirs) if key == "additionalProperties" => {
                 *ours = theirs.clone();
             }
+            // The comment on a value says more than the one on its type.
+            (Some(ours), theirs) if key == "description" => *ours = theirs.clone(),
             (Some(_), _) => {}
             (None, theirs) => {
                 result.insert(key.clone(), theirs.clone());
@@ -150,6 +172,11 @@ pub(super) fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)>
         .into_iter()
         .flatten()
         .map(|(key, value)| (key.as_str(), value))
+}
+
+/// Whether it is only there to be refused with a better reason, or to be left.
+pub(super) fn is_deprecated(schema: &Value) -> bool {
+    schema.get("deprecated") == Some(&Value::Bool(true))
 }
 
 /// Whether a key must be given.

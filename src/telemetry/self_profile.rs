@@ -3,7 +3,14 @@
 //! The `pprof` crate interrupts the process with a timer of its processor time
 //! and keeps the stacks; this module turns addresses into names, each once, and
 //! writes a pprof. Profiling is the process's, not a caller's: one at a time.
+//!
+//! It is not free. The crate keeps 16,384 slots of 4 KiB for stacks, twice while
+//! a profile ends, and never gives them back: a release build of 7 MB has been
+//! measured at 223 MB after its first profile and 229 MB after the third. Where
+//! the control group leaves less than [`NEEDED`], the first profile is refused:
+//! looking at the relay must not end it.
 
+use super::{cgroup, metrics::resident_bytes};
 use crate::{
     profile::pprof::{Frame, ProfileWriter},
     runtime::blocking,
@@ -19,6 +26,9 @@ use std::{
 /// The longest profile; longer ones are asked for in pieces.
 pub const MAX_DURATION: Duration = Duration::from_secs(60);
 
+/// The memory that the first profile needs, in bytes.
+pub const NEEDED: u64 = 256 << 20;
+
 /// Samples a second of processor time: Go's.
 const HERTZ: i32 = 100;
 
@@ -32,6 +42,9 @@ const HANDLER: &str = "perf_signal_handler";
 /// Whether a profile is being taken.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
+/// Whether a profile has been taken before, and the memory with it.
+static PAID: AtomicBool = AtomicBool::new(false);
+
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfProfileError {
@@ -41,6 +54,17 @@ pub enum SelfProfileError {
     /// The system does not allow it, or the process is ending.
     #[error("cannot profile this process: {0}")]
     Unavailable(String),
+    /// The memory limit leaves too little.
+    #[error(
+        "profiling this process needs {} MiB of memory for good, and its limit leaves {} MiB: \
+         raise the limit of the container or unit",
+        NEEDED >> 20,
+        left >> 20
+    )]
+    NoMemory {
+        /// What the limit leaves, in bytes.
+        left: u64,
+    },
 }
 
 /// A running profile. Dropping it stops profiling.
@@ -96,6 +120,10 @@ impl Drop for Running {
 
 impl Session {
     fn start(running: Running) -> Result<Self, SelfProfileError> {
+        if !PAID.load(Ordering::Relaxed) {
+            enough_memory(cgroup::memory_limit(), resident_bytes().unwrap_or(0))?;
+            PAID.store(true, Ordering::Relaxed);
+        }
         let guard = ProfilerGuardBuilder::default()
             .frequency(HERTZ)
             .blocklist(BLOCKLIST)
@@ -115,6 +143,13 @@ impl Session {
             .map_err(unavailable)?;
         drop(self);
         Ok(encode(report))
+    }
+}
+
+fn enough_memory(limit: Option<u64>, resident: u64) -> Result<(), SelfProfileError> {
+    match limit.map(|limit| limit.saturating_sub(resident)) {
+        Some(left) if left < NEEDED => Err(SelfProfileError::NoMemory { left }),
+        _ => Ok(()),
     }
 }
 
@@ -170,6 +205,8 @@ impl Symbols {
     fn interrupted(&self, stack: &[backtrace::Frame]) -> Vec<Frame<'_>> {
         let symbols: Vec<&[Symbol]> = stack
             .iter()
+            // The outermost frame of a thread may have no address.
+            .filter(|frame| address(frame) != 0)
             .map(|frame| self.0.get(&address(frame)).map_or(&[][..], Vec::as_slice))
             .collect();
         let is_handler = |frame: &&[Symbol]| frame.iter().any(|s| s.system_name == HANDLER);
@@ -226,5 +263,4 @@ impl Symbol {
 }
 
 #[cfg(test)]
-#[path = "self_profile_tests.rs"]
 pub(super) mod tests;

@@ -136,6 +136,27 @@ pub fn cases() -> Vec<Case> {
     .concat()
 }
 
+/// The base profile with one to four random bytes changed, `count` times; the
+/// same ones every time.
+pub fn mutants(count: usize) -> impl Iterator<Item = Bytes> {
+    let plain = base().encode_to_vec();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    (0..count).map(move |_| {
+        let mut mutant = plain.clone();
+        for _ in 0..=random(4) {
+            let at = random(mutant.len());
+            mutant[at] = random(256) as u8;
+        }
+        mutant.into()
+    })
+}
+
 /// `plain` as gzip.
 pub fn gzip(plain: &[u8]) -> Bytes {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -217,9 +238,27 @@ fn tables() -> Vec<Case> {
         case("no strings", Dropped("no_strings"), |p| {
             p.string_table.clear()
         }),
-        case("no strings and no samples", Dropped("no_strings"), |p| {
-            p.string_table.clear();
-            p.sample.clear();
+        case(
+            "no strings but types and values",
+            Dropped("no_strings"),
+            |p| {
+                *p = Profile {
+                    sample_type: vec![ValueType::default()],
+                    period_type: Some(ValueType::default()),
+                    sample: vec![Sample {
+                        value: vec![1],
+                        ..Sample::default()
+                    }],
+                    ..Profile::default()
+                };
+            },
+        ),
+        case("no strings but types", Dropped("no_strings"), |p| {
+            *p = Profile {
+                sample_type: vec![ValueType::default()],
+                period_type: Some(ValueType::default()),
+                ..Profile::default()
+            };
         }),
         case("no sample types", Dropped("no_sample_types"), |p| {
             p.sample_type.clear()
@@ -402,9 +441,10 @@ fn times() -> Vec<Case> {
 /// Looks odd and is fine.
 fn odd() -> Vec<Case> {
     let mut harmless = base().encode_to_vec();
-    // default_sample_type, drop_frames and a comment far outside the table, and
-    // a field that nobody knows.
+    // default_sample_type, drop_frames, a comment and doc_url far outside the
+    // table, and a field that nobody knows.
     harmless.extend([0x70, 0xf0, 0x0f, 0x38, 0xf0, 0x0f, 0x68, 0xf0, 0x0f]);
+    harmless.extend([0x78, 0xf0, 0x0f]);
     harmless.extend([0xf8, 0x07, 0x01]);
     vec![
         raw(

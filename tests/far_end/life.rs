@@ -2,6 +2,7 @@
 //! all end together.
 
 use super::{Shared, server};
+use profile_relay::runtime::Tasks;
 use std::{
     net::SocketAddr,
     sync::{
@@ -38,7 +39,8 @@ struct Control {
 pub(super) struct Process {
     pub(super) shared: Arc<Shared>,
     /// Sockets are reset, not closed, when they are dropped.
-    pub(super) reset: Arc<AtomicBool>,
+    pub(super) reset: AtomicBool,
+    pub(super) tasks: Tasks,
     crashed: Notify,
 }
 
@@ -138,7 +140,8 @@ async fn serve(
     let _ = ready.send(());
     let process = Arc::new(Process {
         shared,
-        reset: Arc::default(),
+        reset: AtomicBool::new(false),
+        tasks: Tasks::default(),
         crashed: Notify::new(),
     });
     let mut connections = JoinSet::new();

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`real`] starts a real Parca instead, where one is at hand.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 pub mod damage;
 mod life;
@@ -232,6 +232,11 @@ impl FarEnd {
     /// Everything that happened.
     pub fn log(&self) -> Log {
         self.shared.log().clone()
+    }
+
+    /// Empties the log.
+    pub fn forget(&self) {
+        *self.shared.log() = Log::default();
     }
 
     /// Changes the behaviour from the next request on.

@@ -61,6 +61,13 @@ impl RealParca {
         panic!("parca does not answer: {}", parca.output());
     }
 
+    /// What `binary` says of its version.
+    pub fn version(binary: &str) -> String {
+        let output = Command::new(binary).arg("--version").output();
+        let output = output.expect("parca starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -69,6 +76,18 @@ impl RealParca {
     /// Whether the process runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether the process ends, which takes a moment after its connections
+    /// broke.
+    pub async fn ends(&mut self) -> bool {
+        for _ in 0..100 {
+            if !self.is_alive() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
     }
 
     /// What it wrote so far.
@@ -140,14 +159,24 @@ impl RealParca {
         }
     }
 
-    /// The number of rows of a TOP report: what ends a Parca over a line
-    /// without a function.
+    /// The number of rows of a TOP report.
     pub async fn top(&self, query: &str, range: (i64, i64)) -> Result<usize, Status> {
-        let request = merge(query, range, ReportType::Top);
-        match self.client().query(request).await?.into_inner().report {
+        match self.report(query, range, ReportType::Top).await? {
             Some(Report::Top(top)) => Ok(top.list.len()),
             _ => Err(Status::internal("no top in the answer")),
         }
+    }
+
+    /// A report; none for a type that tests do not read. TOP, CALLGRAPH and
+    /// FLAMEGRAPH_TABLE are what ends a Parca over a line without a function.
+    pub async fn report(
+        &self,
+        query: &str,
+        range: (i64, i64),
+        report: ReportType,
+    ) -> Result<Option<Report>, Status> {
+        let request = merge(query, range, report);
+        Ok(self.client().query(request).await?.into_inner().report)
     }
 
     /// The points (seconds, value) of a query; empty when there is nothing.

@@ -110,50 +110,53 @@ pub fn inflate(body: &Bytes) -> std::io::Result<Bytes> {
     Ok(plain.into())
 }
 
+/// The server's own checks, in its order; then what it uses unchecked.
 fn validate(profile: &pprof::Profile, sample: &RawSample) -> Result<(), Fault> {
     let strings = &profile.string_table;
     if strings.first().is_some_and(|first| !first.is_empty()) {
-        return invalid("invalid profile: first item in string table expected to be empty string");
+        return invalid("invalid profile: first item in string table is expected to be empty");
     }
-    if strings.is_empty() && !profile.sample_type.is_empty() {
-        return crash("sample types with an empty string table");
+    let infos = sample.executable_info.len();
+    tables(profile, infos)?;
+    if !profile.sample.is_empty() && profile.sample_type.is_empty() {
+        return invalid("invalid profile: missing sample type information");
+    }
+    for kind in &profile.sample_type {
+        within(strings, [kind.kind, kind.unit], "sample type")?;
     }
     let Some(period) = profile.period_type else {
         return crash("no period_type");
     };
-    for kind in profile.sample_type.iter().chain([&period]) {
-        index(strings, kind.kind, "type")?;
-        index(strings, kind.unit, "unit")?;
+    within(strings, [period.kind, period.unit], "period type")?;
+    samples(profile)?;
+    if strings.is_empty() && !profile.sample_type.is_empty() {
+        return crash("sample types with an empty string table");
     }
-    let infos = sample.executable_info.len();
-    if infos > 0 && infos != profile.mapping.len() {
-        return invalid("invalid profile: number of executable infos differs from mappings");
-    }
-    tables(profile)?;
-    samples(profile)
+    used(profile, period)
 }
 
-fn tables(profile: &pprof::Profile) -> Result<(), Fault> {
+fn tables(profile: &pprof::Profile, infos: usize) -> Result<(), Fault> {
     let strings = &profile.string_table;
     for (at, mapping) in profile.mapping.iter().enumerate() {
         sequential(mapping.id, at, "mapping")?;
-        index(strings, mapping.filename, "mapping filename")?;
-        index(strings, mapping.build_id, "mapping build id")?;
+        within(strings, [mapping.filename, mapping.build_id], "mapping")?;
+    }
+    if infos > 0 && infos != profile.mapping.len() {
+        return invalid("invalid profile: number of executable infos differs from mappings");
     }
     for (at, function) in profile.function.iter().enumerate() {
         sequential(function.id, at, "function")?;
-        index(strings, function.name, "function name")?;
-        index(strings, function.system_name, "function system name")?;
-        index(strings, function.filename, "function filename")?;
+        let texts = [function.name, function.system_name, function.filename];
+        within(strings, texts, "function")?;
     }
     for (at, location) in profile.location.iter().enumerate() {
         sequential(location.id, at, "location")?;
         if location.mapping_id > profile.mapping.len() as u64 {
-            return invalid("invalid profile: location mapping id out of range");
+            return invalid("invalid profile: location has invalid mapping id");
         }
         for line in &location.line {
             if line.function_id > profile.function.len() as u64 {
-                return invalid("invalid profile: line function id out of range");
+                return invalid("invalid profile: location has invalid function id");
             }
         }
     }
@@ -161,41 +164,51 @@ fn tables(profile: &pprof::Profile) -> Result<(), Fault> {
 }
 
 fn samples(profile: &pprof::Profile) -> Result<(), Fault> {
-    let strings = &profile.string_table;
-    if !profile.sample.is_empty() && profile.sample_type.is_empty() {
-        return invalid("invalid profile: missing sample type information");
-    }
     for sample in &profile.sample {
         if sample.value.len() != profile.sample_type.len() {
             return invalid("invalid profile: mismatch of sample values and types");
         }
         for id in &sample.location_id {
             if *id == 0 || *id > profile.location.len() as u64 {
-                return invalid("invalid profile: sample location id out of range");
+                return invalid("invalid profile: location number out of range");
             }
         }
         for label in &sample.label {
             if label.key == 0 {
-                return invalid("invalid profile: label without key");
+                return invalid("invalid profile: label has no key");
             }
-            index(strings, label.key, "label key")?;
-            index(strings, label.str, "label str")?;
+            within(&profile.string_table, [label.key, label.str], "label")?;
         }
     }
     Ok(())
 }
 
 /// Only the upper bound is checked by a server, and that one off by one.
-fn index(strings: &[Bytes], at: i64, what: &str) -> Result<(), Fault> {
-    let len = strings.len() as i64;
-    if at < 0 {
-        return crash(format!("negative string index: {what}"));
+fn within<const N: usize>(strings: &[Bytes], at: [i64; N], what: &str) -> Result<(), Fault> {
+    match at.iter().any(|at| *at > strings.len() as i64) {
+        true => invalid(format!("invalid profile: {what} has an invalid index")),
+        false => Ok(()),
     }
-    if at == len {
-        return crash(format!("string index equal to the table length: {what}"));
-    }
-    if at > len {
-        return invalid(format!("invalid profile: {what} out of range"));
+}
+
+/// What is left over by [`within`] ends the server when it is used.
+fn used(profile: &pprof::Profile, period: pprof::ValueType) -> Result<(), Fault> {
+    let types = profile.sample_type.iter().chain([&period]);
+    let types = types.flat_map(|t| [t.kind, t.unit]);
+    let mappings = profile.mapping.iter();
+    let mappings = mappings.flat_map(|m| [m.filename, m.build_id]);
+    let functions = profile.function.iter();
+    let functions = functions.flat_map(|f| [f.name, f.system_name, f.filename]);
+    let labels = profile.sample.iter().flat_map(|s| &s.label);
+    let labels = labels.flat_map(|l| [l.key, l.str]);
+    let len = profile.string_table.len() as i64;
+    for at in types.chain(mappings).chain(functions).chain(labels) {
+        if at < 0 {
+            return crash("negative string index");
+        }
+        if at == len && at != 0 {
+            return crash("string index equal to the table length");
+        }
     }
     Ok(())
 }

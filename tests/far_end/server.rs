@@ -23,6 +23,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -31,11 +32,13 @@ use tonic::Code;
 
 const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
 
-/// A socket that is reset instead of closed once one of the flags says so.
+/// A socket that is reset instead of closed once one of the flags says so, and
+/// otherwise is read for another second after its connection has ended, as Go
+/// does it: a request that crosses a GOAWAY does not turn into a reset.
 struct Socket {
-    stream: TcpStream,
-    process: Arc<AtomicBool>,
-    connection: Arc<AtomicBool>,
+    stream: Option<TcpStream>,
+    process: Arc<Process>,
+    reset: Arc<AtomicBool>,
 }
 
 /// What a request comes to on the wire.
@@ -52,6 +55,7 @@ enum Answer {
 struct Wire {
     process: Arc<Process>,
     reset: Arc<AtomicBool>,
+    broken: Notify,
 }
 
 /// Serves one connection to its end.
@@ -59,11 +63,15 @@ pub(super) async fn connection(stream: TcpStream, process: Arc<Process>) {
     let reset = Arc::new(AtomicBool::new(false));
     let _ = stream.set_nodelay(true);
     let socket = Socket {
-        stream,
-        process: process.reset.clone(),
-        connection: reset.clone(),
+        stream: Some(stream),
+        process: process.clone(),
+        reset: reset.clone(),
     };
-    let wire = Arc::new(Wire { process, reset });
+    let wire = Arc::new(Wire {
+        process,
+        reset,
+        broken: Notify::new(),
+    });
     let tls = wire.process.shared.behaviour().tls.clone();
     match tls {
         None => serve(socket, wire).await,
@@ -95,11 +103,8 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(io: T, wire: Arc<Wire>) {
                 }
                 _ => break,
             },
-            Some(ended) = requests.join_next() => {
-                if wire.reset.load(Ordering::Relaxed) || ended.is_err() {
-                    return;
-                }
-            }
+            Some(_) = requests.join_next() => {}
+            () = wire.broken.notified() => return,
             () = sleep(idle), if requests.is_empty() => {
                 wire.process.shared.record(|log| log.goaways += 1);
                 return go_away(connection).await;
@@ -130,7 +135,12 @@ async fn handle(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
         }
         Answer::Http(code) => html(&mut respond, code),
         Answer::ResetStream(reason) => respond.send_reset(reason),
-        Answer::ResetConnection => wire.reset.store(true, Ordering::Relaxed),
+        Answer::ResetConnection => {
+            wire.reset.store(true, Ordering::Relaxed);
+            wire.broken.notify_one();
+            // The stream must not be reset before its connection is.
+            std::future::pending().await
+        }
         Answer::Nothing => std::future::pending().await,
     }
 }
@@ -404,10 +414,26 @@ impl Answer {
 
 // === impl Socket ===
 
+impl Socket {
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let stream = self.stream.as_mut().map(Pin::new);
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.process.load(Ordering::Relaxed) || self.connection.load(Ordering::Relaxed) {
-            let _ = self.stream.set_zero_linger();
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        if self.process.reset.load(Ordering::Relaxed) || self.reset.load(Ordering::Relaxed) {
+            let _ = stream.set_zero_linger();
+        } else if tokio::runtime::Handle::try_current().is_ok() {
+            self.process.tasks.spawn("linger", async move {
+                let mut sink = tokio::io::sink();
+                let drain = tokio::io::copy(&mut stream, &mut sink);
+                let _ = timeout(Duration::from_secs(1), drain).await;
+            });
         }
     }
 }
@@ -418,7 +444,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        self.stream()?.poll_read(cx, buffer)
     }
 }
 
@@ -428,14 +454,15 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.stream()?.poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream()?.poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Left to the drop.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

@@ -9,7 +9,7 @@
 //! | GOAWAY below the stream, refused stream | `Unsent`: never looked at, again at once |
 //! | the connection, or only this stream, broke while Parca had the request | `Died` |
 //! | HTTP 502; Unavailable that tells of a broken upstream | `Died`: so a death looks from behind a proxy. It may also be a store that is down, but then the probe fails as well and nothing is held against the request |
-//! | other Unavailable, Aborted, Cancelled, Internal; HTTP 404, 405, 408, 415, 421, 425, 426, 429, 503, 504, 505 | `Retry`: a server that stops, a proxy without a backend, a route that is not there yet |
+//! | other Unavailable, Aborted, Cancelled, Internal; HTTP 404, 405, 408, 415, 421, 425, 426, 429, 503, 504, 505 | `Retry`, after its `retry-after` if there is one: a server that stops, a proxy without a backend, a route that is not there yet |
 //! | DeadlineExceeded, or no answer in time | `Retry`: Parca **may have stored it**, so it may be there twice |
 //! | ResourceExhausted, `grpc: received message …`; OutOfRange; HTTP 413 | `Split`, too large |
 //! | other ResourceExhausted | `Retry`, after its RetryInfo if there is one |
@@ -20,7 +20,7 @@
 //! | Unauthenticated, PermissionDenied; HTTP 401, 403, 407 | `Unauthorized` |
 
 use crate::{
-    net::grpc::{TransportFailure, classify_transport, http_status},
+    net::grpc::{TransportFailure, classify_transport, http_retry_after, http_status},
     pipeline::{ExportError, Reason},
 };
 use prost::Message;
@@ -64,7 +64,10 @@ fn by_http(http: u16, status: &Status) -> ExportError {
         401 | 403 | 407 => unauthorized(status),
         413 => split(true, status),
         502 => died(status),
-        404 | 405 | 408 | 415 | 421 | 425 | 426 | 429 | 503..=505 => retry(status),
+        404 | 405 | 408 | 415 | 421 | 425 | 426 | 429 | 503..=505 => ExportError::Retry {
+            after: http_retry_after(status),
+            cause: text(status),
+        },
         _ => unknown(status),
     }
 }

@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(applied, [LabelRule::ProfileName]);
         }
         let (text, applied) = mended(&[(NAME, "m"), ("k8s.pod/name", "p"), ("1st", "x")]);
-        assert_eq!(text, r#"{__name__="m", _1st="x", k8s_pod_name="p"}"#);
+        assert_eq!(text, r#"{_1st="x", __name__="m", k8s_pod_name="p"}"#);
         assert_eq!(applied, [LabelRule::LabelName]);
     }
 

@@ -32,12 +32,13 @@ use crate::{
     r#gen::profilestore::{
         WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
-    net::GrpcChannel,
+    net::{GrpcChannel, grpc::Compression},
     pipeline::{Context, ExportError, Exporter, Limits, Part, Reason},
     profile::{Batch, Profile},
     settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
+use tonic::codec::CompressionEncoding;
 
 /// Sends to one Parca.
 #[derive(Debug)]
@@ -56,9 +57,12 @@ impl Settings {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let channel = GrpcChannel::new(&self.client)?;
+        let mut client = ProfileStoreServiceClient::new(GrpcChannel::new(&self.client)?);
+        if self.client.compression == Compression::Gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
         Ok(ParcaExporter {
-            client: ProfileStoreServiceClient::new(channel),
+            client,
             limits: Limits {
                 bytes: self.max_request_bytes.get(),
                 rows: self.max_request_rows,

@@ -1,9 +1,9 @@
 //! One address of a backend and its one HTTP/2 connection.
 
-use super::settings::Keepalive;
+use super::{greeting::Greeted, settings::Keepalive};
 use crate::{
     net::{
-        connect::{ConnectError, Connector, Phase},
+        connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, Phase},
         spawn::Spawn,
     },
     runtime::Tasks,
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 use tracing::{debug, info, warn};
 
@@ -137,19 +137,23 @@ impl Backend {
                 .keep_alive_timeout(keepalive.timeout.get())
                 .keep_alive_while_idle(keepalive.permit_without_stream);
         }
-        let (sender, connection) =
-            builder
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| {
-                    ConnectError::new(Phase::Connect, &self.origin, format!("no HTTP/2: {error}"))
-                })?;
+        let failed = |cause: String| ConnectError::new(Phase::Greeting, &self.origin, cause);
+        let (stream, greeting) = Greeted::new(stream);
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         self.tasks.spawn("grpc connection", async move {
             if let Err(error) = connection.await {
                 debug!(%error, "connection ended");
             }
         });
-        Ok(sender)
+        match timeout(HANDSHAKE_TIMEOUT, greeting).await {
+            Ok(Ok(Ok(()))) => Ok(sender),
+            Ok(Ok(Err(cause))) => Err(failed(cause)),
+            Ok(Err(_)) => Err(failed("the connection ended at once".into())),
+            Err(_) => Err(failed("the server says nothing: is it a gRPC port?".into())),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -204,6 +204,9 @@ fn of_io(error: &io::Error) -> TransportFailure {
         return TransportFailure::NotConnected { cause };
     }
     let cause = error.to_string();
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return TransportFailure::NotConnected { cause };
+    }
     // HTTP/2 keeps nothing of an I/O error but its text.
     if cause.contains("received fatal alert") {
         let cause = format!("{cause}: look at cert_file and key_file");

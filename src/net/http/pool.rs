@@ -1,9 +1,8 @@
 //! Connections that wait for their next request.
 //!
 //! hyper's own pool keeps a task and two buffers of 8 KiB for each waiting
-//! connection. Here, once an answer has been read to its end, hyper's connection
-//! is taken apart and only the stream is kept: for plain HTTP that is a socket
-//! and some hundred bytes. HTTP/2 connections stay whole and are shared.
+//! connection. Here only the stream is kept: for plain HTTP that is a socket and
+//! some hundred bytes. HTTP/2 connections stay whole and are shared.
 //!
 //! Nothing watches a waiting connection. It is looked at when it is taken, and
 //! all of them are looked at every few seconds while any request is made:
@@ -14,32 +13,28 @@ use crate::{
     runtime::Tasks,
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use futures_util::FutureExt;
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use std::{
     collections::HashMap,
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    task::unconstrained,
+};
 
 /// How often all waiting connections are looked at, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 
 /// How many connections to one place wait. A target whose profiles are scraped
 /// one beside the other uses one of them nearly all the time.
 const MAX_IDLE_PER_PLACE: usize = 2;
-
-/// The largest buffer, and head, of an answer under way.
-const MAX_BUFFER: usize = 64 << 10;
 
 /// All waiting connections of one client.
 pub(super) struct Pool {
@@ -47,27 +42,22 @@ pub(super) struct Pool {
     tasks: Tasks,
 }
 
-/// One connection, for one request.
-pub(super) struct Lease {
-    kind: Kind,
-    forwarded: bool,
-    tasks: Tasks,
-}
-
-enum Kind {
-    Http1(Box<Exchange>),
+/// A connection that takes a request.
+pub(super) enum Lease {
+    /// Its stream, for one request.
+    Http1(Stream),
+    /// A share of it.
     Http2(Http2),
 }
 
-type Http1 = http1::SendRequest<Full<Bytes>>;
-type Http2 = http2::SendRequest<Full<Bytes>>;
+/// Where requests of one HTTP/2 connection go in.
+pub(super) type Http2 = http2::SendRequest<Full<Bytes>>;
 
-/// One request and its answer on an HTTP/1 connection.
-struct Exchange {
-    sender: Http1,
-    connection: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
-    /// Where the stream goes when the answer is complete.
-    home: Weak<Mutex<Waiting>>,
+/// Where an HTTP/1 stream goes when its answer is complete.
+#[derive(Clone)]
+pub(super) struct Home {
+    waiting: Weak<Mutex<Waiting>>,
+    tasks: Tasks,
     key: Arc<str>,
 }
 
@@ -83,11 +73,6 @@ struct Waiting {
 struct Place {
     http1: Vec<(Stream, Instant)>,
     http2: Option<(Http2, Instant)>,
-}
-
-enum Taken {
-    Http1(Stream),
-    Http2(Http2),
 }
 
 // === impl Pool ===
@@ -107,22 +92,16 @@ impl Pool {
     }
 
     /// A waiting connection to `key`, if there is one that still lives.
-    pub(super) async fn take(&self, key: &Arc<str>) -> Option<Lease> {
-        let taken = {
-            let mut waiting = lock(&self.waiting);
-            waiting.sweep();
-            waiting.take(key)
-        };
-        match taken? {
-            Taken::Http1(stream) => self.open_http1(key.clone(), stream).await.ok(),
-            Taken::Http2(sender) => Some(self.share(sender)),
-        }
+    pub(super) fn take(&self, key: &Arc<str>) -> Option<Lease> {
+        let mut waiting = lock(&self.waiting);
+        waiting.sweep();
+        waiting.take(key)
     }
 
-    /// A lease of the new connection `stream`, to be kept under `key` later.
-    pub(super) async fn open(&self, key: Arc<str>, stream: Stream) -> hyper::Result<Lease> {
+    /// A lease of the new connection `stream` to `key`.
+    pub(super) async fn open(&self, key: &Arc<str>, stream: Stream) -> hyper::Result<Lease> {
         if !stream.is_h2() {
-            return self.open_http1(key, stream).await;
+            return Ok(Lease::Http1(stream));
         }
         let (sender, connection) = http2::Builder::new(Spawn(self.tasks.clone()))
             .handshake(TokioIo::new(stream))
@@ -131,33 +110,17 @@ impl Pool {
             let _ = connection.await;
         });
         let kept = (sender.clone(), Instant::now());
-        lock(&self.waiting).places.entry(key).or_default().http2 = Some(kept);
-        Ok(self.share(sender))
+        let mut waiting = lock(&self.waiting);
+        waiting.places.entry(key.clone()).or_default().http2 = Some(kept);
+        Ok(Lease::Http2(sender))
     }
 
-    async fn open_http1(&self, key: Arc<str>, stream: Stream) -> hyper::Result<Lease> {
-        let forwarded = stream.is_forwarded();
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        Ok(Lease {
-            kind: Kind::Http1(Box::new(Exchange {
-                sender,
-                connection,
-                home: Arc::downgrade(&self.waiting),
-                key,
-            })),
-            forwarded,
+    /// Where a stream to `key` is kept.
+    pub(super) fn home(&self, key: &Arc<str>) -> Home {
+        Home {
+            waiting: Arc::downgrade(&self.waiting),
             tasks: self.tasks.clone(),
-        })
-    }
-
-    fn share(&self, sender: Http2) -> Lease {
-        Lease {
-            kind: Kind::Http2(sender),
-            forwarded: false,
-            tasks: self.tasks.clone(),
+            key: key.clone(),
         }
     }
 
@@ -171,75 +134,38 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-// === impl Lease ===
+// === impl Home ===
 
-impl Lease {
-    /// Whether requests are HTTP/2's.
-    pub(super) fn is_h2(&self) -> bool {
-        matches!(self.kind, Kind::Http2(_))
-    }
-
-    /// Whether the peer is a proxy that forwards requests.
-    pub(super) fn is_forwarded(&self) -> bool {
-        self.forwarded
-    }
-
-    /// Sends the one request. The connection returns to the pool once the
-    /// answer's body has been read to its end.
-    pub(super) async fn send(
-        self,
-        request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
-        match self.kind {
-            Kind::Http2(mut sender) => sender.send_request(request).await,
-            Kind::Http1(mut exchange) => {
-                let response = exchange.sender.send_request(request);
-                self.tasks.spawn("http connection", exchange.run());
-                response.await
-            }
+impl Home {
+    /// Keeps `stream`, unless there are enough or the client is gone.
+    pub(super) fn keep(self, stream: Stream) {
+        if let Some(waiting) = self.waiting.upgrade() {
+            lock(&waiting).keep(self.key, stream);
         }
     }
-}
 
-// === impl Exchange ===
-
-impl Exchange {
-    /// Moves bytes until the answer has been read or the connection ends.
-    async fn run(mut self: Box<Self>) {
-        let complete = poll_fn(|cx| {
-            if self.connection.poll_without_shutdown(cx).is_ready() {
-                return Poll::Ready(false);
-            }
-            // hyper asks for another request only when it is done with the last.
-            self.sender.poll_ready(cx).map(|ready| ready.is_ok())
-        })
-        .await;
-        let Some(home) = self.home.upgrade().filter(|_| complete) else {
-            return;
-        };
-        let parts = self.connection.into_parts();
-        if parts.read_buf.is_empty() {
-            lock(&home).keep(self.key, parts.io.into_inner());
-        }
+    /// The client's tasks.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 }
 
 // === impl Waiting ===
 
 impl Waiting {
-    fn take(&mut self, key: &Arc<str>) -> Option<Taken> {
+    fn take(&mut self, key: &Arc<str>) -> Option<Lease> {
         let place = self.places.get_mut(key)?;
         if let Some((sender, used)) = &mut place.http2
             && !sender.is_closed()
         {
             *used = Instant::now();
-            return Some(Taken::Http2(sender.clone()));
+            return Some(Lease::Http2(sender.clone()));
         }
         let mut found = None;
         while let Some((mut stream, since)) = place.http1.pop() {
             self.streams -= 1;
             if since.elapsed() < self.idle_timeout && is_quiet(&mut stream) {
-                found = Some(Taken::Http1(stream));
+                found = Some(Lease::Http1(stream));
                 break;
             }
         }
@@ -249,9 +175,9 @@ impl Waiting {
         found
     }
 
-    /// Keeps `stream`, unless there are enough: then it closes.
-    fn keep(&mut self, key: Arc<str>, stream: Stream) {
-        if self.streams >= self.max_streams {
+    fn keep(&mut self, key: Arc<str>, mut stream: Stream) {
+        // Looking also lets rustls shrink the buffer that it read the body with.
+        if self.streams >= self.max_streams || !is_quiet(&mut stream) {
             return;
         }
         let place = self.places.entry(key).or_default();
@@ -297,8 +223,7 @@ impl Place {
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];
     let mut buffer = ReadBuf::new(&mut byte);
-    let mut cx = Context::from_waker(Waker::noop());
-    Pin::new(stream)
-        .poll_read(&mut cx, &mut buffer)
-        .is_pending()
+    let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+    // tokio lets a task read so much at a time; beyond, all streams seem quiet.
+    unconstrained(read).now_or_never().is_none()
 }

@@ -252,7 +252,7 @@ impl Packer {
                         let tracked = Tracked {
                             part,
                             ticket: ticket.clone(),
-                            charge: charge.clone(),
+                            _charge: charge.clone(),
                         };
                         self.add(&origin, tracked).await;
                     }

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 pub(super) struct Tracked {
     pub(super) part: Part,
     pub(super) ticket: Arc<Ticket>,
-    /// The memory of the batch it came in.
-    pub(super) charge: Option<Arc<dyn Charge>>,
+    /// The memory of the batch it came in, held until the part has ended.
+    pub(super) _charge: Option<Arc<dyn Charge>>,
 }
 
 /// The parts of one request; all of them came with the same metadata.

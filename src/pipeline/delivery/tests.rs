@@ -9,9 +9,11 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
+type Answer = dyn Fn(&[String], usize) -> Result<(), ExportError> + Send + Sync;
+
 /// Answers by what a batch holds, and remembers what arrived.
 struct Far {
-    answer: Box<dyn Fn(&[String], usize) -> Result<(), ExportError> + Send + Sync>,
+    answer: Box<Answer>,
     requests: Mutex<Vec<Vec<String>>>,
     alive: std::sync::atomic::AtomicBool,
     limits: Limits,

@@ -116,7 +116,7 @@ async fn a_dead_secondary_backend_holds_up_nobody() {
 async fn what_a_processor_takes_out_is_counted_once_it_is_accepted() {
     let good = delivery(true, OnFull::Refuse);
     let metrics = Metrics::default();
-    let (entry, closed) = entry(&metrics, &[good.clone()]);
+    let (entry, closed) = entry(&metrics, std::slice::from_ref(&good));
     entry.offer(batch(&["noise", "a"])).await.unwrap();
     assert_eq!(good.ledger().balance().enqueued, 1);
     closed.cancel();

@@ -2,7 +2,8 @@
 
 use super::{
     Rule, RuleSet, Unreadable,
-    check::{DOC_URL, STRING, check},
+    check::check,
+    walk::STRING,
     wire::{Wire, put_bytes},
 };
 use crate::r#gen::pprof::Profile;
@@ -37,7 +38,7 @@ fn lossy(inflated: &[u8]) -> Vec<u8> {
         let Ok(Some(key)) = wire.key() else {
             return out;
         };
-        if key == STRING || key == DOC_URL {
+        if key == STRING {
             let Ok(string) = wire.bytes() else {
                 return out;
             };

@@ -21,19 +21,24 @@ mod rules;
 mod split;
 mod subset;
 mod summary;
-mod synthetic;
+pub mod synthetic;
+mod unreadable;
+mod walk;
 mod wire;
 mod write;
 
 pub use self::{
     body::Pprof,
     check::{Checked, check},
-    inflate::{Unreadable, compress, inflate, with_inflated},
+    inflate::{compress, inflate, with_inflated},
     repair::{Repaired, repair},
     rules::{Action, Rule, RuleSet},
-    split::{KeepError, LabelSplit, keep_sample_types, split_by_labels, split_by_samples},
+    split::{
+        KeepError, LabelSplit, Promoted, keep_sample_types, split_by_labels, split_by_samples,
+    },
     summary::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
     synthetic::SyntheticProfile,
+    unreadable::Unreadable,
     wire::Damage,
     write::{Frame, ProfileWriter, with_comments},
 };

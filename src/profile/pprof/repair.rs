@@ -75,6 +75,7 @@ pub(super) fn mend_tables(profile: &mut Profile, applied: &mut RuleSet) {
     let mut strings = Strings {
         table: &mut profile.string_table,
         applied,
+        added: HashMap::new(),
     };
     strings.mend_types(
         profile
@@ -123,6 +124,7 @@ fn mend_types(profile: &mut Profile, applied: &mut RuleSet) {
     let mut strings = Strings {
         table: &mut profile.string_table,
         applied,
+        added: HashMap::new(),
     };
     let default = default.unwrap_or_default();
     let period_type = profile.period_type.get_or_insert_with(|| {
@@ -179,6 +181,8 @@ pub(super) fn unix_nanos(time: SystemTime) -> i64 {
 struct Strings<'a> {
     table: &'a mut Vec<String>,
     applied: &'a mut RuleSet,
+    /// What was added.
+    added: HashMap<String, i64>,
 }
 
 /// From the ids that a table had to its places, counted from 1.
@@ -207,7 +211,6 @@ impl Strings<'_> {
     }
 
     fn mend_functions(&mut self, functions: &mut [Function]) {
-        let mut unknown = 0;
         for function in functions {
             self.mend_index(&mut function.name);
             self.mend_index(&mut function.system_name);
@@ -215,10 +218,7 @@ impl Strings<'_> {
             let texts = [function.name, function.system_name, function.filename];
             if function.start_line == 0 && texts.iter().all(|index| self.is_empty(*index)) {
                 self.applied.insert(Rule::EmptyFunction);
-                if unknown == 0 {
-                    unknown = self.intern(UNKNOWN_FUNCTION);
-                }
-                function.name = unknown;
+                function.name = self.intern(UNKNOWN_FUNCTION);
             }
         }
     }
@@ -266,12 +266,13 @@ impl Strings<'_> {
     }
 
     fn intern(&mut self, text: &str) -> i64 {
-        let found = self.table.iter().position(|string| string == text);
-        let place = found.unwrap_or_else(|| {
-            self.table.push(text.to_owned());
-            self.table.len() - 1
-        });
-        place as i64
+        if let Some(index) = self.added.get(text) {
+            return *index;
+        }
+        let index = self.table.len() as i64;
+        self.table.push(text.to_owned());
+        self.added.insert(text.to_owned(), index);
+        index
     }
 }
 

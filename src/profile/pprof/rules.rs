@@ -62,7 +62,7 @@ pub enum Action {
 }
 
 /// A set of rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct RuleSet(u32);
 
 // === impl Rule ===
@@ -246,5 +246,11 @@ impl fmt::Display for RuleSet {
             f.write_str(rule.as_str())?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
     }
 }

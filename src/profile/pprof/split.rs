@@ -4,18 +4,27 @@
 //! lost, what is dangling in the tables is mended on the way (as
 //! [`super::repair()`] does), and every result has only the tables it needs.
 
-use super::{Unreadable, check::strings, decode::decode, subset};
+use super::{Unreadable, decode::decode, subset, walk::strings};
 use crate::r#gen::pprof::{Label, Profile, Sample};
 use bytes::Bytes;
 use std::collections::HashMap;
 
+/// How many times the whole the pieces of a split may take together, and what
+/// they may take in any case, in bytes.
+const MAX_GROWTH: u64 = 16;
+const MIN_BUDGET: u64 = 1 << 20;
+/// How many pieces are made of one at once.
+const MAX_PARTS: u64 = 16;
+
+/// Names and values of the sample labels that a series got.
+pub type Promoted = Vec<(String, String)>;
+
 /// The series that [`split_by_labels`] makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSplit {
-    /// The promoted labels (name, value) and the pprof (gzip level 1) of each
-    /// series, in the order in which they first occur. Samples without any of
+    /// The promoted labels and the pprof (gzip level 1) of each series, in the order in which they first occur. Samples without any of
     /// the labels, and those beyond the cap, are the last, without labels.
-    pub series: Vec<(Vec<(String, String)>, Bytes)>,
+    pub series: Vec<(Promoted, Bytes)>,
     /// Whether there were more value tuples than series allowed. The samples of
     /// the others keep their sample labels.
     pub capped: bool,
@@ -41,12 +50,20 @@ pub enum KeepError {
 /// `max_bytes` each, or of one sample each where even that is larger.
 ///
 /// The values of each stack add up to the original's over all pieces, and the
-/// samples keep their order.
+/// samples keep their order. A profile that all but does not shrink, because its
+/// samples share some huge text, is given up once the pieces together are many
+/// times the whole; then pieces of several samples can be too large as well.
 pub fn split_by_samples(inflated: &[u8], max_bytes: u64) -> Result<Vec<Bytes>, Unreadable> {
     let (profile, _) = decode(inflated)?;
-    let mut pieces = Vec::new();
-    divide(&profile, &profile.sample, max_bytes.max(1), &mut pieces);
-    Ok(pieces)
+    let whole = subset::encode(&profile, profile.sample.iter());
+    let mut division = Division {
+        source: &profile,
+        max_bytes: max_bytes.max(1),
+        budget: MIN_BUDGET.max(whole.len() as u64 * MAX_GROWTH),
+        pieces: Vec::new(),
+    };
+    division.add(&profile.sample, whole);
+    Ok(division.pieces)
 }
 
 /// Makes series of the sample labels `names`, string or numeric (as decimal
@@ -55,6 +72,8 @@ pub fn split_by_samples(inflated: &[u8], max_bytes: u64) -> Result<Vec<Bytes>, U
 ///
 /// Of a label that a sample has twice the first value counts; a label with an
 /// empty value counts as absent. Promoted labels are removed from the samples.
+/// Fewer series are made when their comments and mappings alone would be many
+/// times the profile.
 pub fn split_by_labels(
     inflated: &[u8],
     names: &[String],
@@ -65,9 +84,13 @@ pub fn split_by_labels(
     }
     let (mut profile, _) = decode(inflated)?;
     let samples = std::mem::take(&mut profile.sample);
+    // What every series has: comments and mappings.
+    let shared = subset::encode(&profile, [].iter()).len() as u64;
+    let affordable = MIN_BUDGET.max(inflated.len() as u64 * MAX_GROWTH) / shared;
+    let max_series = max_series.min(usize::try_from(affordable).unwrap_or(usize::MAX));
     let promotion = Promotion::new(&profile, names);
     let mut places: HashMap<Vec<Option<String>>, usize> = HashMap::new();
-    let mut series: Vec<(Vec<(String, String)>, Vec<Sample>)> = Vec::new();
+    let mut series: Vec<(Promoted, Vec<Sample>)> = Vec::new();
     let mut rest = Vec::new();
     let mut capped = false;
     for mut sample in samples {
@@ -144,23 +167,6 @@ pub fn keep_sample_types(
     Ok(Some(subset::encode(&profile, samples)))
 }
 
-/// Divides by the size that the whole turned out to have, so that few pieces
-/// are compressed twice.
-fn divide(source: &Profile, samples: &[Sample], max_bytes: u64, pieces: &mut Vec<Bytes>) {
-    let whole = subset::encode(source, samples.iter());
-    let bytes = whole.len() as u64;
-    if bytes <= max_bytes || samples.len() <= 1 {
-        pieces.push(whole);
-        return;
-    }
-    // A fifth more: what samples share is in every piece.
-    let parts = (bytes.saturating_mul(6) / 5).div_ceil(max_bytes).max(2);
-    let parts = usize::try_from(parts).unwrap_or(usize::MAX);
-    for samples in samples.chunks(samples.len().div_ceil(parts)) {
-        divide(source, samples, max_bytes, pieces);
-    }
-}
-
 fn type_names(profile: &Profile) -> Vec<(&str, &str)> {
     let text = |index: i64| {
         let place = usize::try_from(index).unwrap_or(usize::MAX);
@@ -183,12 +189,45 @@ fn retain_places<T>(items: &mut Vec<T>, kept: &[bool]) {
     items.retain(|_| kept.next().copied().unwrap_or(false));
 }
 
+/// A profile on the way to its pieces.
+struct Division<'a> {
+    source: &'a Profile,
+    max_bytes: u64,
+    /// The bytes that may still be encoded.
+    budget: u64,
+    pieces: Vec<Bytes>,
+}
+
 /// Which labels become series.
 struct Promotion<'a> {
     names: &'a [String],
     strings: &'a [String],
     /// Place in `names` by string index.
     places: HashMap<i64, usize>,
+}
+
+// === impl Division ===
+
+impl Division<'_> {
+    /// Adds `samples`, whose encoding is `whole`, in one or more pieces.
+    fn add(&mut self, samples: &[Sample], whole: Bytes) {
+        let bytes = whole.len() as u64;
+        self.budget = self.budget.saturating_sub(bytes);
+        if bytes <= self.max_bytes || samples.len() <= 1 || self.budget == 0 {
+            self.pieces.push(whole);
+            return;
+        }
+        // By the size that the whole has, so that few pieces are encoded twice; a
+        // fifth more, because what samples share is in every piece.
+        // Few at a time: what is left once the budget is used up is encoded, too.
+        let parts = (bytes.saturating_mul(6) / 5).div_ceil(self.max_bytes);
+        let parts = parts.clamp(2, MAX_PARTS) as usize;
+        drop(whole);
+        for samples in samples.chunks(samples.len().div_ceil(parts)) {
+            let piece = subset::encode(self.source, samples.iter());
+            self.add(samples, piece);
+        }
+    }
 }
 
 // === impl Promotion ===
@@ -228,7 +267,7 @@ impl<'a> Promotion<'a> {
         (label.num != 0 || label.num_unit != 0).then(|| label.num.to_string())
     }
 
-    fn labels(&self, values: &[Option<String>]) -> Vec<(String, String)> {
+    fn labels(&self, values: &[Option<String>]) -> Promoted {
         let pairs = self.names.iter().zip(values);
         pairs
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))

@@ -39,7 +39,6 @@ impl<'a> Subset<'a> {
                 time_nanos: source.time_nanos,
                 duration_nanos: source.duration_nanos,
                 period: source.period,
-                doc_url: source.doc_url.clone(),
                 ..Profile::default()
             },
             strings: vec![0; source.string_table.len()],
@@ -55,6 +54,7 @@ impl<'a> Subset<'a> {
         subset.made.drop_frames = subset.string(source.drop_frames);
         subset.made.keep_frames = subset.string(source.keep_frames);
         subset.made.default_sample_type = subset.string(source.default_sample_type);
+        subset.made.doc_url = subset.string(source.doc_url);
         subset.made.comment = source.comment.iter().map(|c| subset.string(*c)).collect();
         for mapping in &source.mapping {
             let mut mapping = *mapping;

@@ -4,9 +4,10 @@
 //! frames and some leaves are hot, which is what the size of a real profile and
 //! the speed of gzip depend on.
 
-use super::{Frame, ProfileWriter, inflate::compress};
+use super::{Frame, ProfileWriter, inflate::compress_at};
 use crate::r#gen::pprof::{Label, Mapping};
 use bytes::Bytes;
+use flate2::Compression;
 use prost::Message;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -90,7 +91,7 @@ impl SyntheticProfile {
         Self {
             seed,
             samples: 564,
-            functions: 480,
+            functions: 600,
             depth: 15,
             sample_types: types.map(|(t, u)| (t.to_owned(), u.to_owned())).to_vec(),
             labels: Vec::new(),
@@ -99,9 +100,9 @@ impl SyntheticProfile {
         }
     }
 
-    /// The pprof, gzip.
+    /// The pprof, gzip at level 6, which is about as small as Go's.
     pub fn encode(&self) -> Bytes {
-        compress(&self.encode_plain())
+        compress_at(Compression::default(), &self.encode_plain())
     }
 
     /// The pprof, not compressed.
@@ -138,9 +139,11 @@ impl SyntheticProfile {
         }
         if self.sample_types.iter().any(|(_, unit)| unit == "bytes") {
             for sample in &mut profile.sample {
+                let size = 16 << random.below(12);
+                spread_over_sizes(&mut sample.value, size);
                 sample.label.push(Label {
                     key: bytes_key,
-                    num: 16 << random.below(12),
+                    num: size,
                     ..Label::default()
                 });
             }
@@ -167,7 +170,7 @@ impl SyntheticProfile {
             };
             MadeUp {
                 name: format!("{module}.(*{kind}).{verb}{noun}"),
-                file: format!("/go/src/{module}/{file}.go"),
+                file: format!("/home/build/go/pkg/mod/{module}@v1.4.2/{file}.go"),
                 lines: 40 + random.below(900) as i64,
                 calls,
             }
@@ -209,6 +212,13 @@ impl SyntheticProfile {
     }
 }
 
+/// Makes of values that are (objects, anything) ones that are (objects, space).
+fn spread_over_sizes(values: &mut [i64], size: i64) {
+    for pair in values.chunks_exact_mut(2) {
+        pair[1] = pair[0].saturating_mul(size);
+    }
+}
+
 // === impl Random ===
 
 impl Random {
@@ -236,7 +246,7 @@ impl Random {
         match self.below(2) {
             0 => 0,
             _ => {
-                let magnitude = self.below(22);
+                let magnitude = self.skewed(22);
                 1 + self.below(1 << magnitude) as i64
             }
         }

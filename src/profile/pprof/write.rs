@@ -2,9 +2,9 @@
 
 use super::{
     Unreadable,
-    check::strings,
-    inflate::{compress, with_inflated},
+    inflate::{GZIP, compress, with_inflated},
     repair::unix_nanos,
+    walk::strings,
     wire::{int, put_bytes, put_varint},
 };
 use crate::r#gen::pprof::{Function, Label, Line, Location, Profile, Sample, ValueType};
@@ -195,7 +195,7 @@ pub fn with_comments(
         put_varint(&mut appended, index);
         index += 1;
     }
-    let appended = match bytes.starts_with(&[0x1f, 0x8b]) {
+    let appended = match bytes.starts_with(GZIP) {
         true => compress(&appended),
         false => Bytes::from(appended),
     };

@@ -68,8 +68,8 @@ impl Settings {
         let places = [
             ("max_concurrent_scrapes", self.max_concurrent_scrapes),
             (
-                "max_concurrent_waiting_scrapes",
-                self.max_concurrent_waiting_scrapes,
+                "max_concurrent_delta_scrapes",
+                self.max_concurrent_delta_scrapes,
             ),
         ];
         places

@@ -6,20 +6,18 @@
 use super::{
     discovery::{self, Update},
     job::Job,
-    metrics::{JobMeters, Outcome, ScrapeMetrics},
-    report::Reporter,
+    metrics::{Outcome, ScrapeMetrics},
     schedule::{Places, Schedule, SlotId, Start, WallClock},
     scrape::{Failure, Shared},
-    status::{Board, Shown, Tracked},
-    target::{Built, Target, Unscraped},
+    status::{Board, Tracked},
+    tracker::JobState,
 };
 use crate::{
     pipeline::{Context, Entry},
     runtime::Tasks,
-    telemetry::status::Health,
 };
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     future,
     sync::Arc,
     thread,
@@ -30,7 +28,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 /// A receiver that runs.
 pub(crate) struct Loop {
@@ -46,22 +43,6 @@ pub(crate) struct Loop {
     ended: mpsc::UnboundedReceiver<Ended>,
     /// At most one message for each running scrape waits here.
     tell_end: mpsc::UnboundedSender<Ended>,
-}
-
-/// One job's targets.
-struct JobState {
-    job: Arc<Job>,
-    meters: JobMeters,
-    reporter: Reporter,
-    /// What each source of the job last said.
-    sources: Vec<Built>,
-    /// By identity.
-    current: HashMap<u64, (SlotId, Arc<Tracked>)>,
-    /// Bad and dropped ones, which no scrape changes.
-    bad: usize,
-    dropped: usize,
-    duplicates: usize,
-    bad_logged: usize,
 }
 
 /// A scrape that ended.
@@ -80,11 +61,6 @@ struct TellEnd {
     started: Instant,
     result: Option<Result<u64, Failure>>,
 }
-
-/// Bad targets listed for the status page, by job.
-const MAX_BAD: usize = 1_000;
-/// Bad targets logged at a change of targets, by job.
-const BAD_LOGGED: usize = 5;
 
 // === impl Loop ===
 
@@ -215,7 +191,7 @@ impl Loop {
                 job.ended(tracked, ended.took, ended.result, now);
             }
             // The target is gone; its last scrape still counts.
-            None => job.meters.count(outcome(&ended.result), 1),
+            None => job.ended_late(&ended.result),
         }
     }
 
@@ -224,207 +200,14 @@ impl Loop {
         let Some(job) = self.jobs.get_mut(update.job) else {
             return;
         };
-        if let Some(source) = job.sources.get_mut(update.source) {
-            *source = update.built;
+        let change = job.merge(update.source, update.built, &mut self.schedule);
+        for (slot, tracked) in change.added {
+            self.slots.insert(slot, (update.job, tracked));
         }
-        let now = Instant::now();
-        let mut kept = HashMap::new();
-        let mut shown = Shown::default();
-        let mut duplicates = 0;
-        let mut over_limit = 0;
-        for target in job.sources.iter_mut().flat_map(|built| &mut built.targets) {
-            let entry = match kept.entry(target.hash) {
-                hash_map::Entry::Occupied(_) => {
-                    duplicates += 1;
-                    continue;
-                }
-                hash_map::Entry::Vacant(entry) => entry,
-            };
-            if job.job.target_limit != 0 && shown.tracked.len() >= job.job.target_limit {
-                over_limit += 1;
-                if shown.bad.len() < MAX_BAD {
-                    shown.bad.push(over(target, job.job.target_limit));
-                }
-                continue;
-            }
-            let (slot, tracked) = job.current.remove(&target.hash).unwrap_or_else(|| {
-                let delta = target.wait.is_some();
-                let slot = self.schedule.add(target.hash, job.job.interval, delta, now);
-                let tracked = Arc::new(Tracked::new(job.job.clone(), target.clone()));
-                self.slots.insert(slot, (update.job, tracked.clone()));
-                (slot, tracked)
-            });
-            // The same target again: one copy of it is enough.
-            *target = tracked.target.clone();
-            shown.tracked.push(tracked.clone());
-            entry.insert((slot, tracked));
-        }
-        for (slot, _) in job.current.drain().map(|(_, gone)| gone) {
-            self.schedule.remove(slot);
+        for slot in change.removed {
             self.slots.remove(&slot);
         }
-        job.current = kept;
-        job.bad = over_limit
-            + job
-                .sources
-                .iter()
-                .map(|built| built.bad.len())
-                .sum::<usize>();
-        job.dropped = job.sources.iter().map(|built| built.dropped_total).sum();
-        for built in &job.sources {
-            let room = MAX_BAD.saturating_sub(shown.bad.len());
-            shown.bad.extend(built.bad.iter().take(room).cloned());
-            shown.dropped.extend(built.dropped.iter().cloned());
-        }
-        job.changed(&shown, duplicates, over_limit);
-        self.board.show(update.job, shown);
-    }
-}
-
-fn outcome(result: &Result<u64, Failure>) -> Outcome {
-    result
-        .as_ref()
-        .map_or_else(Failure::outcome, |_| Outcome::Ok)
-}
-
-fn over(target: &Target, limit: usize) -> Unscraped {
-    Unscraped {
-        source: target.source.clone(),
-        spec: target.spec,
-        error: Some(format!("not scraped: the job has more than target_limit, {limit}").into()),
-    }
-}
-
-// === impl JobState ===
-
-impl JobState {
-    fn new(job: Arc<Job>, metrics: &ScrapeMetrics, now: Instant) -> Self {
-        Self {
-            meters: metrics.job(&job.plan.job),
-            reporter: Reporter::new(now),
-            sources: vec![Built::default(); job.file_sd.len() + 1],
-            current: HashMap::new(),
-            bad: 0,
-            dropped: 0,
-            duplicates: 0,
-            bad_logged: 0,
-            job,
-        }
-    }
-
-    /// Counts ticks of a target that passed without a scrape.
-    fn skipped(&mut self, tracked: &Tracked, why: Outcome, times: u64) {
-        if times > 0 {
-            self.meters.count(why, times);
-            tracked.observed().skipped += times;
-        }
-    }
-
-    /// Counts a scrape, shows it on the board, and logs it if it is news.
-    fn ended(
-        &mut self,
-        tracked: &Tracked,
-        took: Duration,
-        result: Result<u64, Failure>,
-        now: Instant,
-    ) {
-        let outcome = outcome(&result);
-        self.meters.count(outcome, 1);
-        let job = &*self.job.plan.job;
-        let url = &*tracked.target.url;
-        let mut observed = tracked.observed();
-        if result.as_ref().is_err_and(Failure::is_skip) {
-            observed.skipped += 1;
-        } else {
-            self.meters.took(took);
-            observed.last = Some((SystemTime::now(), took));
-        }
-        let before = observed.health;
-        match result {
-            Ok(size) => {
-                observed.health = Health::Up;
-                observed.last_error = None;
-                observed.size = Some(size);
-                observed.ok += 1;
-                if self.reporter.succeeded(&mut observed.told) {
-                    info!(job, url, "target is scraped again");
-                }
-            }
-            Err(Failure::Cancelled) => {}
-            Err(failure) => {
-                let error = failure.to_string();
-                if !failure.is_skip() {
-                    observed.health = Health::Down;
-                    observed.failed += 1;
-                }
-                if let Some(repeats) = self.reporter.failed(&mut observed.told, now) {
-                    let outcome = outcome.as_str();
-                    warn!(job, url, outcome, repeats, error, "scrape failed");
-                }
-                if let Some(others) = self.reporter.summary(now) {
-                    warn!(
-                        job,
-                        failures = others,
-                        example = error,
-                        "more scrapes failed"
-                    );
-                }
-                observed.last_error = Some(error.into());
-            }
-        }
-        self.meters.change(before, observed.health);
-    }
-
-    /// Counts targets after a change, and logs what is newly wrong with them.
-    fn changed(&mut self, shown: &Shown, duplicates: usize, over_limit: usize) {
-        let job = &*self.job.plan.job;
-        let mut counts = HashMap::new();
-        for tracked in &shown.tracked {
-            *counts.entry(tracked.observed().health).or_insert(0) += 1;
-        }
-        *counts.entry(Health::Down).or_insert(0) += self.bad;
-        counts.insert(Health::Dropped, self.dropped);
-        self.meters
-            .set_targets(|health| counts.get(&health).copied().unwrap_or(0));
-        if duplicates != self.duplicates {
-            self.duplicates = duplicates;
-            info!(
-                job,
-                duplicates, "targets with the same labels and URL are scraped once"
-            );
-        }
-        if over_limit > 0 {
-            let limit = self.job.target_limit;
-            warn!(
-                job,
-                limit,
-                not_scraped = over_limit,
-                "more targets than target_limit"
-            );
-        }
-        let bad_logged = if self.bad == self.bad_logged {
-            0
-        } else {
-            BAD_LOGGED
-        };
-        self.bad_logged = self.bad;
-        for bad in shown
-            .bad
-            .iter()
-            .filter(|bad| bad.error.is_some())
-            .take(bad_logged)
-        {
-            let address = bad.source.get("__address__").unwrap_or_default();
-            let error = bad.error.as_deref().unwrap_or_default();
-            warn!(job, address, error, "bad target");
-        }
-        info!(
-            job,
-            scraped = shown.tracked.len(),
-            bad = self.bad,
-            dropped = self.dropped,
-            "targets changed"
-        );
+        self.board.show(update.job, change.shown);
     }
 }
 

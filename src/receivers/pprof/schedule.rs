@@ -1,7 +1,7 @@
 //! When each target is scraped.
 //!
 //! One schedule serves all targets of a receiver: a heap of what is due next,
-//! and two lanes in which scrapes run. It is pure: it knows no target, starts
+//! and three lanes in which scrapes run. It is pure: it knows no target, starts
 //! nothing and reads no clock, so that its tests are plain values.
 //!
 //! - **Phase.** A target's ticks are the times `t` of the wall clock with
@@ -13,10 +13,11 @@
 //!   once; every tick beyond that one is counted as skipped.
 //! - **Nobody waits for a neighbour.** A scrape holds one place of its lane. Few
 //!   run in the quick lane; who is under way for longer than [`SLOW`] moves over
-//!   to the waiting lane, which has many places, and begins there the next time.
-//!   Profiles that are collected over some seconds are always there. So dead
-//!   targets and long profiles take no place of those who answer at once. In a
-//!   full lane the order is first come, first served.
+//!   to the slow lane, even if that is full, and begins there the next time.
+//!   Profiles that are collected over some seconds have a lane of their own. So
+//!   dead targets and long profiles take no place of those who answer at once,
+//!   and a relay that is itself too slow has some hundreds of requests open, not
+//!   one for each target. In a full lane the order is first come, first served.
 
 use std::{
     cmp::Reverse,
@@ -34,17 +35,19 @@ pub(crate) struct SlotId(u64);
 enum Lane {
     /// Answers at once.
     Quick,
-    /// Collects for some seconds, or was slow.
-    Waiting,
+    /// Is slow, or was the last time.
+    Slow,
+    /// Is collected over some seconds.
+    Delta,
 }
 
 /// How many scrapes may run at the same time, by lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
-    /// Of those that answer at once.
+    /// Of those that answer at once; [`SLOW_FACTOR`] times as many of the slow.
     pub(crate) quick: usize,
-    /// Of those that wait on their targets.
-    pub(crate) waiting: usize,
+    /// Of those that are collected over some seconds.
+    pub(crate) delta: usize,
 }
 
 /// A scrape that starts now.
@@ -71,7 +74,7 @@ pub(crate) struct Schedule {
     places: Places,
     slots: HashMap<SlotId, Slot>,
     due: BinaryHeap<Reverse<(u64, SlotId)>>,
-    lanes: [LaneState; 2],
+    lanes: [LaneState; 3],
     /// Starts in the quick lane, oldest first; some have ended.
     quick_starts: VecDeque<(u64, SlotId)>,
     last: u64,
@@ -84,7 +87,7 @@ struct Slot {
     /// The tick it waits for or was last started for.
     tick: u64,
     lane: Lane,
-    /// Always in the waiting lane.
+    /// Always in the delta lane.
     delta: bool,
     /// When the scrape that runs was started.
     running: Option<u64>,
@@ -94,6 +97,9 @@ struct Slot {
 
 /// Who is under way for longer is slow, in nanoseconds.
 const SLOW: u64 = 1_000_000_000;
+
+/// Places in the slow lane for each one in the quick lane.
+const SLOW_FACTOR: usize = 4;
 
 #[derive(Debug, Default)]
 struct LaneState {
@@ -169,7 +175,7 @@ impl Schedule {
             interval,
             phase: hash % interval,
             tick: 0,
-            lane: if delta { Lane::Waiting } else { Lane::Quick },
+            lane: if delta { Lane::Delta } else { Lane::Quick },
             delta,
             running: None,
             gone: false,
@@ -221,7 +227,7 @@ impl Schedule {
         }
         self.move_slow(now);
         let mut started = Vec::new();
-        for lane in [Lane::Quick, Lane::Waiting] {
+        for lane in [Lane::Quick, Lane::Slow, Lane::Delta] {
             self.fill(lane, now, &mut started);
         }
         started
@@ -243,8 +249,9 @@ impl Schedule {
             self.slots.remove(&id);
             return 0;
         }
-        slot.lane = match slot.delta || now - started > SLOW {
-            true => Lane::Waiting,
+        slot.lane = match now - started > SLOW {
+            _ if slot.delta => Lane::Delta,
+            true => Lane::Slow,
             false => Lane::Quick,
         };
         let passed = slot.tick_at(now).saturating_sub(slot.tick);
@@ -269,9 +276,9 @@ impl Schedule {
                 && slot.running == Some(at)
                 && slot.lane == Lane::Quick
             {
-                slot.lane = Lane::Waiting;
+                slot.lane = Lane::Slow;
                 self.lanes[Lane::Quick as usize].running -= 1;
-                self.lanes[Lane::Waiting as usize].running += 1;
+                self.lanes[Lane::Slow as usize].running += 1;
             }
         }
     }
@@ -279,7 +286,8 @@ impl Schedule {
     fn fill(&mut self, lane: Lane, now: u64, started: &mut Vec<Start>) {
         let places = match lane {
             Lane::Quick => self.places.quick,
-            Lane::Waiting => self.places.waiting,
+            Lane::Slow => self.places.quick.saturating_mul(SLOW_FACTOR),
+            Lane::Delta => self.places.delta,
         };
         let state = &mut self.lanes[lane as usize];
         while state.running < places {

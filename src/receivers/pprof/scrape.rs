@@ -389,14 +389,17 @@ impl Reading {
         }
         // Doubling keeps copying cheap where the length is not announced.
         let wanted = length.max((capacity * 2).min(self.limit));
-        let missing = wanted.saturating_sub(self.permit.bytes());
+        // While it moves, the buffer stands twice.
+        let missing = (wanted + capacity).saturating_sub(self.permit.bytes());
         if missing > 0 && !self.permit.grow(missing) {
             return Err(Failure::Memory);
         }
         let more = usize::try_from(wanted).unwrap_or(usize::MAX) - self.bytes.len();
         self.bytes
             .try_reserve_exact(more)
-            .map_err(|_| Failure::Memory)
+            .map_err(|_| Failure::Memory)?;
+        self.permit.shrink_to(wanted);
+        Ok(())
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {

@@ -17,14 +17,14 @@ pub struct Settings {
     /// The jobs.
     pub scrape_configs: Vec<ScrapeConfig>,
     /// Scrapes that may be under way at the same time, over all jobs. One that
-    /// takes longer than a second moves over to the next key's places, so that
-    /// dead targets do not hold up the others.
+    /// takes longer than a second gives its place to another, and its target has
+    /// a place among the slow ones, of which there are four times as many, the
+    /// next time: dead targets do not hold up the others.
     pub max_concurrent_scrapes: usize,
-    /// The same for scrapes that wait on their targets: profiles that are
-    /// collected over some seconds, and targets that were slow the last time.
-    /// With `seconds` as long as the interval, every CPU profile is under way
-    /// all the time: let it be no less than their number.
-    pub max_concurrent_waiting_scrapes: usize,
+    /// The same for profiles that the target collects over some seconds. With
+    /// `seconds` as long as the interval, every CPU profile is under way all the
+    /// time: let it be no less than their number.
+    pub max_concurrent_delta_scrapes: usize,
 }
 
 /// One scrape job.
@@ -192,7 +192,7 @@ impl Default for Settings {
         Self {
             scrape_configs: Vec::new(),
             max_concurrent_scrapes: 256,
-            max_concurrent_waiting_scrapes: 20_000,
+            max_concurrent_delta_scrapes: 20_000,
         }
     }
 }

@@ -149,15 +149,20 @@ impl Board {
 impl TargetsView for Board {
     fn targets(&self) -> Vec<TargetStatus> {
         let mut all = Vec::new();
+        self.each(&mut |target| all.push(target));
+        all
+    }
+
+    fn each(&self, show: &mut dyn FnMut(TargetStatus)) {
         for (job, shown) in &self.jobs {
             let shown = shown.load();
-            let tracked = shown.tracked.iter();
-            all.extend(tracked.map(|tracked| tracked.status(&self.receiver)));
+            for tracked in shown.tracked.iter() {
+                show(tracked.status(&self.receiver));
+            }
             for unscraped in shown.bad.iter().chain(&shown.dropped) {
-                all.push(unscraped.status(&self.receiver, job));
+                show(unscraped.status(&self.receiver, job));
             }
         }
-        all
     }
 }
 

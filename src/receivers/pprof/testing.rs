@@ -78,6 +78,7 @@ impl Server {
         tasks.clone().spawn("server", async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 this.0.connections.fetch_add(1, Ordering::SeqCst);
                 tasks.spawn("connection", this.clone().serve(stream, answer.clone()));
             }

@@ -94,6 +94,8 @@ pub(super) struct Send {
     pub(super) client: Client,
     /// Extra headers.
     pub(super) headers: BTreeMap<String, Secret>,
+    /// Anything.
+    pub(super) claims: BTreeMap<String, serde_json::Value>,
 }
 
 /// A queue.
@@ -187,6 +189,7 @@ impl Default for Send {
             actions: Vec::new(),
             client: Client::default(),
             headers: BTreeMap::new(),
+            claims: BTreeMap::new(),
         }
     }
 }

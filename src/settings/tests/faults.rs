@@ -7,7 +7,21 @@ use proptest::prelude::*;
 #[test]
 fn a_report_shows_lines_and_carets() {
     let text = around("    endpont: a:1\n    queue: {on_full: refues}\n    level: 3");
-    insta::assert_snapshot!(loaded(&text).unwrap_err().to_string(), @"");
+    insta::assert_snapshot!(loaded(&text).unwrap_err().to_string(), @r###"
+    relay.yaml:5:5: exporters.send.endpont: unknown key; did you mean endpoint?
+            endpont: a:1
+            ^
+
+    relay.yaml:6:22: exporters.send.queue.on_full: "refues" is not valid here; did you mean refuse?
+            queue: {on_full: refues}
+                             ^
+
+    relay.yaml:7:12: exporters.send.level: "3" is not valid here; valid are low, high
+            level: 3
+                   ^
+
+    3 problems in the configuration
+    "###);
 }
 
 #[test]
@@ -37,7 +51,34 @@ fn texts_that_are_no_configuration() {
         .iter()
         .map(|text| format!("{text:?}\n  {}", faults(text).join("\n  ")))
         .collect();
-    insta::assert_snapshot!(messages.join("\n"), @"");
+    insta::assert_snapshot!(messages.join("\n"), @r###"
+    "a: [1"
+      relay.yaml:2:1 -: this is no YAML: while parsing a flow sequence, expected ',' or ']'
+    "a: b: c"
+      relay.yaml:1:5 -: this is no YAML: mapping values are not allowed in this context
+    "\ta: 1"
+      relay.yaml:1:2 a: unknown key; valid are receivers, processors, exporters, extensions, service
+      relay.yaml:1:2 service.pipelines: there is no pipeline, so nothing would run; write service: {pipelines: {profiles: {receivers: […], exporters: […]}}}
+    "x: {endpoint: ${env:X}}"
+      relay.yaml:1:16 -: this is no YAML: while parsing a flow mapping, did not find expected ',' or '}'; inside { } and [ ], put ${…} in quotes
+    "- a"
+      relay.yaml -: expected a mapping with receivers, exporters and service, found a list
+    "hello"
+      relay.yaml -: expected a mapping with receivers, exporters and service, found a string
+    "a: 1\n---\nb: 2"
+      relay.yaml:2:1 -: a second document starts here, and only one is read; write the parts into files of their own and give --config for each
+    "exporters:\n  send: {}\n  send: {}\nexporters: {}"
+      relay.yaml:3:3 -: the key send is given twice, first at relay.yaml:2:3; keep one of them
+      relay.yaml:4:1 -: the key exporters is given twice, first at relay.yaml:1:1; keep one of them
+    "? [a, b]\n: 1"
+      relay.yaml:1:3 -: a key must be a string, not a list or a mapping
+    "a: !secret x"
+      relay.yaml:1:4 -: the tag !secret has no meaning here
+    "a: *nowhere"
+      relay.yaml:1:4 -: this is no YAML: while parsing node, found unknown anchor
+    "a: &a [*a]"
+      relay.yaml:1:8 -: an alias cannot stand inside its own anchor
+    "###);
 }
 
 #[test]
@@ -50,6 +91,11 @@ fn aliases_cannot_blow_up() {
     assert!(faults(&text)[0].contains("more than 2000000 values"));
     let deep = format!("a: {}{}", "[".repeat(150), "]".repeat(150));
     assert!(faults(&deep)[0].contains("deeper than 100 levels"));
+    let mut chain = "a0: &a0 [x]\n".to_owned();
+    for i in 1..150 {
+        chain.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));
+    }
+    assert!(faults(&chain)[0].contains("deeper than 100 levels"));
 }
 
 #[test]
@@ -97,13 +143,8 @@ fn no_report_holds_a_secret() {
         "hunter2".to_owned(),
     ] {
         let report = loaded(&text).expect_err(&text);
-        // The lines themselves are the user's own; what is asserted is the output.
-        let is_known_gap = text == "hunter2" || text.contains("pasword");
-        assert!(
-            is_known_gap || !report.to_string().contains("hunter2"),
-            "{report}"
-        );
-        assert!(!format!("{report:?}").contains("hunter2") || is_known_gap);
+        assert!(!report.to_string().contains("hunter2"), "{report}");
+        assert!(!format!("{report:?}").contains("hunter2"));
     }
 }
 
@@ -208,5 +249,126 @@ fn the_reference_is_written_from_the_schema() {
         rows: vec![vec!["`a|b`".into(), "x".into()]],
     };
     let text = crate::settings::reference(&catalogue(), &[table]);
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r###"
+    # Reference
+
+    Generated from the settings types; do not edit. `[]` stands for the items of a list, `<key>` for any key of a mapping.
+
+    ## service
+
+    What concerns the process, and how components are joined.
+
+    | Key | Type | Default | Meaning |
+    |---|---|---|---|
+    | `extensions` | list of id | `[]` | The extensions that run, by id. |
+    | `admin` | mapping |  | The admin endpoint. |
+    | `admin.endpoint` | string | `127.0.0.1:13133` | The address to listen on, as `host:port`. |
+    | `memory` | mapping |  | The bound on memory. |
+    | `memory.limit` | size |  | The memory of the process; without it, the limit of the container (cgroup) or a part of the machine's memory is taken. |
+    | `telemetry` | mapping |  | What the relay says about itself. |
+    | `telemetry.logs` | mapping |  | The log. |
+    | `telemetry.logs.level` | `trace`, `debug`, `info`, `warn`, `error` | `info` | The least severe level that is written. `trace`: Everything, for developers. `debug`: What helps to find out why. `info`: What changed. `warn`: What may need a look. `error`: What needs a look. |
+    | `telemetry.logs.format` | `logfmt`, `json` | `logfmt` | How a line is written. `logfmt`: `ts=… level=info msg=… key=value`. `json`: One JSON object a line. |
+    | `shutdown_timeout` | duration | `20s` | How long a shutdown may take to send what is queued. |
+    | `pipelines` | map of mapping | `{}` | The pipelines: `profiles`, or `profiles/name` where there are several. |
+    | `pipelines.<key>.receivers` | list of id | `[]` | Where profiles come from. |
+    | `pipelines.<key>.processors` | list of id | `[]` | What happens to them, in this order. |
+    | `pipelines.<key>.exporters` | list of id | `[]` | Where they go; each exporter gets all of them. |
+
+    ## receivers
+
+    ### receiver `listen`
+
+    Listens for profiles.
+
+    Listens.
+
+    | Key | Type | Default | Meaning |
+    |---|---|---|---|
+    | `endpoint` | string | `0.0.0.0:7070` | The address to listen on. |
+    | `jobs` | list of mapping | `[]` | Jobs. |
+    | `jobs[].job_name` | string | required | Its name. |
+    | `jobs[].interval` | duration | `10s` | How often. |
+    | `jobs[].labels` | map of string | `{}` | Labels of all targets. |
+    | `jobs[].targets` | list of string | `[]` | Where to. |
+    | `jobs[].profiles` | map of mapping | `{}` | Profiles by name. |
+    | `jobs[].profiles.<key>.enabled` | boolean |  | Whether it is taken. |
+    | `jobs[].profiles.<key>.seconds` | integer | `0` | Seconds. |
+    | `jobs[].follow_redirects` | boolean | `false` | Follow redirects. |
+    | `jobs[].connections` | integer | `0` | How many at once. |
+    | `jobs[].bearer_token` | secret |  | A token. |
+    | `jobs[].tls` | mapping |  | TLS. |
+    | `jobs[].tls.ca_file` | path |  | The authority. |
+    | `jobs[].tls.key` | secret |  | The private key as PEM text. |
+
+    ## processors
+
+    ### processor `pass`
+
+    Passes profiles on.
+
+    Nothing.
+
+    It has no settings.
+
+    ## exporters
+
+    ### exporter `debug`
+
+    Logs profiles.
+
+    Nothing.
+
+    It has no settings.
+
+    ### exporter `send`
+
+    Sends profiles.
+
+    Sends.
+
+    | Key | Type | Default | Meaning |
+    |---|---|---|---|
+    | `endpoint` | string | `parca:7070` | Where to. |
+    | `queue` | mapping |  | The queue. |
+    | `queue.max_bytes` | size | `64MiB` | Its size. |
+    | `queue.on_full` | `refuse`, `drop_oldest` | `refuse` | When full. `refuse`: The source hears it. `drop_oldest`: The oldest goes. |
+    | `queue.workers` | integer | `4` | Workers. |
+    | `level` | `low`, `high` | `low` | How hard. |
+    | `share` | number | `1.0` | A share. |
+    | `compression` | string or mapping | `gzip` | Either shape. |
+    | `compression.name` | string |  | The name. |
+    | `compression.level` | integer |  | The level. |
+    | `actions` | list of mapping | `[]` | What to do. |
+    | `actions[].action` | `insert`, `delete` | required | `insert`: Adds. `delete`: Removes. |
+    | `actions[].key` | string | required | The label. |
+    | `actions[].value` | string |  | Its value. |
+    | `client` | mapping |  | The client. |
+    | `client.follow_redirects` | boolean | `false` | Follow redirects. |
+    | `client.connections` | integer | `0` | How many at once. |
+    | `client.bearer_token` | secret |  | A token. |
+    | `client.tls` | mapping |  | TLS. |
+    | `client.tls.ca_file` | path |  | The authority. |
+    | `client.tls.key` | secret |  | The private key as PEM text. |
+    | `headers` | map of secret | `{}` | Extra headers. |
+    | `claims` | map of any | `{}` | Anything. |
+
+    ## extensions
+
+    ### extension `storage`
+
+    Keeps queues on disk.
+
+    Nothing.
+
+    It has no settings.
+
+    ## Reasons
+
+    Why.
+
+    | Reason | Meaning |
+    |---|---|
+    | `a\|b` | x |
+    "###);
 }

@@ -35,7 +35,28 @@ service:
       exporters: [debug]
     cpu/x: {receivers: [], exporters: [debug]}
 ";
-    insta::assert_snapshot!(faults(text).join("\n"), @"");
+    insta::assert_snapshot!(faults(text).join("\n"), @r###"
+    relay.yaml:1:1 recievers: unknown key; did you mean receivers?
+    relay.yaml:4:24 receivers.listen/b.endpoint: 0.0.0.0:7070 is already taken by receivers.listen/a.endpoint (relay.yaml:3:24); give one of them another port
+    relay.yaml:8:3 receivers.send: there is no receiver of type send; send is an exporter: move it to exporters
+    relay.yaml:9:3 receivers.lisen: there is no receiver of type lisen; did you mean listen?
+    relay.yaml:10:3 receivers.listen/: "listen/" is no component id: write type or type/name, of letters, digits, _, - and .
+    relay.yaml:12:3 exporters.send/eu: the exporter is defined but not used; list it under exporters of a pipeline, or remove it
+    relay.yaml:13:3 exporters.send/us: the exporter is defined but not used; list it under exporters of a pipeline, or remove it
+    relay.yaml:15:13 processors: expected a mapping of ids, found a list
+    relay.yaml:17:3 extensions.storage: the extension is defined but not used; list it under service.extensions, or remove it
+    relay.yaml:19:3 service.admin.endpoint: 127.0.0.1:13133 is already taken by receivers.listen/c.endpoint (relay.yaml:5:24); give one of them another port
+    relay.yaml:19:16 service.extensions[0]: extension storag is not defined; did you mean storage?
+    relay.yaml:22:69 service.pipelines.profiles.receivers[5]: listen/a is listed twice; keep one of them
+    relay.yaml:23:20 service.pipelines.profiles.processors[0]: processor pass is not defined; define it under processors
+    relay.yaml:24:19 service.pipelines.profiles.exporters[0]: exporter send/uk is not defined; did you mean send/us?
+    relay.yaml:24:35 service.pipelines.profiles.exporters[2]: exporter kafka is not defined; define it under exporters
+    relay.yaml:25:5 service.pipelines.profiles/empty.receivers: the pipeline has no receivers; list at least one receiver
+    relay.yaml:25:5 service.pipelines.profiles/empty.exporters: the pipeline has no exporters; list at least one exporter
+    relay.yaml:26:5 service.pipelines.traces: a pipeline carries profiles only; other signals need another program
+    relay.yaml:29:5 service.pipelines.cpu/x: a pipeline carries profiles only; name it profiles, or profiles/cpu-x
+    relay.yaml:29:5 service.pipelines.cpu/x.receivers: the pipeline has no receivers; list at least one receiver
+    "###);
 }
 
 #[test]
@@ -76,7 +97,10 @@ fn settings_of_the_service() {
     assert_eq!(given.telemetry.logs.format, LogFormat::Json);
     let text =
         "  admin: {endpoint: 13133}\n  memory: {limt: 1}\n  telemetry: {logs: {level: warning}}\n";
-    insta::assert_snapshot!(faults(&service(text)).join("\n"), @"");
+    insta::assert_snapshot!(faults(&service(text)).join("\n"), @r###"
+    relay.yaml:7:12 service.memory.limt: unknown key; did you mean limit?
+    relay.yaml:8:29 service.telemetry.logs.level: "warning" is not valid here; valid are trace, debug, info, warn, error
+    "###);
     assert_eq!(
         faults(&service("  admin: {endpoint: 13133}\n")),
         [

@@ -59,6 +59,13 @@ fn flattened_and_untagged_types_are_read() {
 }
 
 #[test]
+fn values_of_any_type_are_kept() {
+    let claims = send("    claims: {a: {b: [1, x, {c: true}]}, d: \"2\", e: }").claims;
+    let expected = serde_json::json!({"a": {"b": [1, "x", {"c": true}]}, "d": "2", "e": null});
+    assert_eq!(serde_json::to_value(claims).unwrap(), expected);
+}
+
+#[test]
 fn every_kind_of_wrong_value_is_reported_at_once() {
     let text = around(
         "    endpont: a:1
@@ -78,7 +85,22 @@ fn every_kind_of_wrong_value_is_reported_at_once() {
     client: 3
     headers: [a]",
     );
-    insta::assert_snapshot!(faults(&text).join("\n"), @"");
+    insta::assert_snapshot!(faults(&text).join("\n"), @r###"
+    relay.yaml:5:5 exporters.send.endpont: unknown key; did you mean endpoint?
+    relay.yaml:7:18 exporters.send.queue.max_bytes: "lots" is no size: write a number and a unit, as in 4096, 64KiB, 512MiB, 1MB
+    relay.yaml:8:16 exporters.send.queue.on_full: "drop_oldst" is not valid here; did you mean drop_oldest?
+    relay.yaml:9:16 exporters.send.queue.workers: must be at least 1
+    relay.yaml:10:7 exporters.send.queue.size: unknown key; valid are max_bytes, on_full, workers
+    relay.yaml:11:12 exporters.send.level: "higher" is not valid here; did you mean high?
+    relay.yaml:12:12 exporters.send.share: expected a number, found a string
+    relay.yaml:13:18 exporters.send.compression: expected a string or a mapping, found a list
+    relay.yaml:15:18 exporters.send.actions[0].action: "inser" is not valid here; did you mean insert?
+    relay.yaml:16:34 exporters.send.actions[1].value: unknown key; valid are action, key
+    relay.yaml:17:9 exporters.send.actions[2].action: a required key is missing; valid are insert, delete
+    relay.yaml:18:9 exporters.send.actions[3]: expected a mapping, found a string
+    relay.yaml:19:13 exporters.send.client: expected a mapping, found a number
+    relay.yaml:20:14 exporters.send.headers: expected a mapping, found a list
+    "###);
 }
 
 #[test]
@@ -99,7 +121,19 @@ fn jobs_are_reported_with_their_index() {
 exporters: {send: }
 service: {pipelines: {profiles: {receivers: [listen], exporters: [send]}}}
 ";
-    insta::assert_snapshot!(faults(text).join("\n"), @"");
+    insta::assert_snapshot!(faults(text).join("\n"), @r###"
+    relay.yaml:5:9 receivers.listen.jobs[0].intervall: unknown key; did you mean interval?
+    relay.yaml:6:19 receivers.listen.jobs[0].interval: "10" is no duration: write a number and a unit, as in 500ms, 10s, 1m30s, 24h
+    relay.yaml:7:18 receivers.listen.jobs[0].targets: expected a list of strings, found a string
+    relay.yaml:8:21 receivers.listen.jobs[0].labels.a: expected a string, found a list
+    relay.yaml:9:9 receivers.listen.jobs[1].job_name: a required key is missing
+    relay.yaml:9:19 receivers.listen.jobs[1].interval: "10 parsecs" is no duration: write a number and a unit, as in 500ms, 10s, 1m30s, 24h
+    relay.yaml:10:26 receivers.listen.jobs[1].profiles.cpu.secnds: unknown key; did you mean seconds?
+    relay.yaml:10:50 receivers.listen.jobs[1].profiles.cpu.seconds: must be at most 65535
+    relay.yaml:11:22 receivers.listen.jobs[1].connections: expected a whole number, found a string
+    relay.yaml:12:27 receivers.listen.jobs[1].follow_redirects: expected true or false, found a string
+    relay.yaml:13:8 receivers.listen.jobs[2].job_name: a required key is missing
+    "###);
 }
 
 #[test]
@@ -109,5 +143,8 @@ exporters:
   send: {endpoint: nowhere}
 service: {pipelines: {profiles: {receivers: [listen], exporters: [send]}}}
 ";
-    insta::assert_snapshot!(faults(text).join("\n"), @"");
+    insta::assert_snapshot!(faults(text).join("\n"), @r###"
+    relay.yaml:1:55 receivers.listen.jobs[1].job_name: must not be empty
+    relay.yaml:3:20 exporters.send.endpoint: a port is missing: write host:port
+    "###);
 }

@@ -50,6 +50,7 @@ pub(super) async fn cpu(
             let status = match error {
                 SelfProfileError::InUse => StatusCode::CONFLICT,
                 SelfProfileError::Unavailable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                SelfProfileError::NoMemory { .. } => StatusCode::INSUFFICIENT_STORAGE,
             };
             reply::text(status, format!("{error}\n"))
         }

@@ -16,7 +16,7 @@ mod process;
 pub use self::{
     format::Format,
     own::{BuildInfo, ConfigMetrics, ConfigState, MemoryUse, REVISION, VERSION},
-    process::ProcessMetrics,
+    process::{ProcessMetrics, resident_bytes},
 };
 
 use prometheus_client::{

@@ -5,7 +5,7 @@ use crate::telemetry::status::rfc3339;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge, info::Info},
+    metrics::info::Info,
     registry::Registry,
 };
 use std::{
@@ -166,14 +166,10 @@ impl Collector for ConfigMetrics {
             "When a configuration was last loaded with success.",
             seconds(state.last_reload_success),
         )?;
-        let mut family = encoder.encode_descriptor(
-            "profile_relay_config_info",
-            "The hash of the running configuration.",
-            None,
-            MetricType::Gauge,
-        )?;
-        let labels = [("hash", hash.as_str())];
-        ConstGauge::new(1u64).encode(family.encode_family(&labels)?)
+        let info = Info::new(vec![("hash", hash)]);
+        let kind = info.metric_type();
+        let help = "The hash of the running configuration.";
+        info.encode(encoder.encode_descriptor("profile_relay_config", help, None, kind)?)
     }
 }
 

@@ -30,6 +30,11 @@ struct Stat {
     started_after_boot: f64,
 }
 
+/// The resident memory of this process, in bytes; `None` without `/proc`.
+pub fn resident_bytes() -> Option<u64> {
+    field(&read("/proc/self/status".into())?, "VmRSS:").map(|kib| kib * 1024)
+}
+
 // === impl ProcessMetrics ===
 
 impl Default for ProcessMetrics {

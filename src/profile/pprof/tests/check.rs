@@ -3,7 +3,9 @@ use crate::{
     r#gen::pprof::{Function, Label, Line, Profile, Sample, ValueType},
     profile::pprof::{
         Action, Checked, Rule, RuleSet, SyntheticProfile, check,
-        check::{STRING, is_safe},
+        check::is_safe,
+        repair,
+        walk::STRING,
         wire::{Wire, int, len, put_bytes, put_varint},
     },
 };
@@ -289,6 +291,28 @@ fn small_messages_are_charged_for_what_they_become() {
     }
     let decoded = check(&encoded).unwrap().decoded;
     assert!(decoded > 1_000 * size_of::<Sample>() as u64, "{decoded}");
+}
+
+#[test]
+fn as_many_types_as_strings_do_not_cost_their_product() {
+    let count = 100_000;
+    let mut profile = Profile {
+        string_table: vec![String::new()],
+        ..small(1)
+    };
+    profile.sample.clear();
+    for place in 0..count {
+        let kind = add(&mut profile, &format!("type-{place}"));
+        profile.sample_type.push(ValueType {
+            r#type: kind,
+            unit: kind,
+        });
+    }
+    let encoded = profile.encode_to_vec();
+    let begin = std::time::Instant::now();
+    let broken = check(&encoded).unwrap().broken;
+    repair(&encoded, broken, std::time::SystemTime::now()).unwrap();
+    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
 }
 
 /// What is broken, found without any cleverness in a decoded profile.

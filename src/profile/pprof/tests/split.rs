@@ -248,3 +248,42 @@ fn broken_tables_do_not_disturb() {
         let _ = keep_sample_types(&encoded, &types(&[("inuse_space", "bytes")]));
     }
 }
+
+/// A profile of 500 samples with a megabyte of comment that gzip cannot shrink.
+fn with_huge_comment() -> Vec<u8> {
+    let mut profile = SyntheticProfile {
+        samples: 500,
+        functions: 20,
+        labels: vec![("tenant".into(), 400)],
+        ..SyntheticProfile::heap(1)
+    };
+    profile.depth = 3;
+    let mut profile = Profile::decode(profile.encode_plain().as_slice()).unwrap();
+    let mut state = 1_u32;
+    let comment: String = (0..1 << 20)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b' ' + (state >> 24) as u8 % 90)
+        })
+        .collect();
+    profile.comment = vec![add(&mut profile, &comment)];
+    profile.encode_to_vec()
+}
+
+#[test]
+fn what_does_not_shrink_does_not_explode() {
+    let encoded = with_huge_comment();
+    let original = Profile::decode(encoded.as_slice()).unwrap();
+    for max_bytes in [1, 100_000] {
+        let pieces = split_by_samples(&encoded, max_bytes).unwrap();
+        let total: usize = pieces.iter().map(Bytes::len).sum();
+        assert!(total < 60 * encoded.len(), "{} pieces", pieces.len());
+        let decoded: Vec<Profile> = pieces.iter().map(decoded).collect();
+        assert_eq!(sums(&decoded), sums([&original]));
+    }
+    let split = split_by_labels(&encoded, &names(&["tenant"]), 1_000)
+        .unwrap()
+        .unwrap();
+    assert!(split.capped);
+    assert!(split.series.len() < 40, "{} series", split.series.len());
+}

@@ -143,3 +143,12 @@ fn settings_survive_printing() {
     let (jobs, _) = again.compile();
     assert_eq!(jobs[0].plan.specs.len(), 4);
 }
+
+#[test]
+fn a_reload_keeps_the_good_jobs() {
+    let json = serde_json::json!([{"job_name": "good"}, {"job_name": "bad", "scheme": "ftp"}]);
+    let context = crate::receivers::pprof::testing::context(1 << 20);
+    assert_eq!(settings(json.clone()).build(&context).unwrap_err().len(), 1);
+    let (_, problems) = settings(json).build_good_jobs(&context).unwrap();
+    assert_eq!(problems[0].path, "scrape_configs[1].scheme");
+}

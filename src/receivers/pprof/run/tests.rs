@@ -6,7 +6,7 @@ use crate::{
         PprofReceiver, Settings,
         testing::{Answer, Server, context},
     },
-    telemetry::status::TargetStatus,
+    telemetry::status::{Health, TargetStatus},
 };
 use serde_json::json;
 use std::{fs, os::unix::fs::symlink};

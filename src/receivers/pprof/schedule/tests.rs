@@ -4,7 +4,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const TEN: Duration = Duration::from_secs(10);
 const PLACES: Places = Places {
     quick: 2,
-    waiting: 100,
+    delta: 100,
 };
 
 /// A schedule whose clock stands at 1,000,000,005 s, and that instant.
@@ -59,7 +59,7 @@ fn the_phase_survives_a_restart() {
 fn targets_that_appear_together_are_spread_over_the_interval() {
     let (mut schedule, now) = schedule(Places {
         quick: 10_000,
-        waiting: 1,
+        delta: 1,
     });
     for target in 0..10_000_u64 {
         let hash = super::super::target::mix(target);
@@ -131,7 +131,7 @@ fn dead_targets_lend_their_places_to_others_after_a_second() {
     let at = now + 3 * SECOND;
     assert_eq!(ids(&schedule.start_due(at)), [alive]);
     assert_eq!(running(&schedule), 7);
-    // From then on the dead begin in the waiting lane.
+    // From then on the dead begin in the slow lane.
     for id in schedule.slots.keys().copied().collect::<Vec<_>>() {
         schedule.finished(id, at + SECOND / 2);
     }
@@ -145,7 +145,7 @@ fn a_slow_target_that_recovers_is_quick_again() {
     let id = schedule.add(hash_of(5), TEN, false, now);
     schedule.start_due(now);
     schedule.finished(id, now + 2 * SECOND);
-    assert_eq!(schedule.slots[&id].lane, Lane::Waiting);
+    assert_eq!(schedule.slots[&id].lane, Lane::Slow);
     schedule.start_due(now + TEN);
     schedule.finished(id, now + TEN + SECOND / 2);
     assert_eq!(schedule.slots[&id].lane, Lane::Quick);
@@ -153,10 +153,7 @@ fn a_slow_target_that_recovers_is_quick_again() {
 
 #[test]
 fn a_full_lane_serves_in_order_and_counts_the_ticks_lost_in_it() {
-    let (mut schedule, now) = schedule(Places {
-        quick: 1,
-        waiting: 1,
-    });
+    let (mut schedule, now) = schedule(Places { quick: 1, delta: 1 });
     let first = schedule.add(hash_of(5), TEN, true, now);
     let second = schedule.add(hash_of(6), TEN, true, now);
     assert_eq!(ids(&schedule.start_due(now)), [first]);
@@ -175,10 +172,7 @@ fn a_full_lane_serves_in_order_and_counts_the_ticks_lost_in_it() {
 
 #[test]
 fn a_removed_target_gives_its_place_back_and_never_returns() {
-    let (mut schedule, now) = schedule(Places {
-        quick: 1,
-        waiting: 1,
-    });
+    let (mut schedule, now) = schedule(Places { quick: 1, delta: 1 });
     let gone = schedule.add(hash_of(5), TEN, false, now);
     let waits = schedule.add(hash_of(5), TEN, false, now);
     let never = schedule.add(hash_of(6), TEN, false, now);

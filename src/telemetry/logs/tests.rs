@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::Value as Json;
 use std::sync::{Arc, Mutex};
 use tracing::{debug, error_span, info, info_span, warn};
 

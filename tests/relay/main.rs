@@ -1,0 +1,34 @@
+//! The relay as its users have it: the whole program, started with a
+//! configuration, between real or made-up programs and a far end. One module a
+//! promise; each would fail if the promise were broken.
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
+#![allow(unreachable_pub, reason = "a test program is no library")]
+
+#[path = "../far_end/mod.rs"]
+mod far_end;
+#[path = "../gen/mod.rs"]
+mod r#gen;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod certificates;
+mod config;
+mod harness;
+mod metrics;
+mod neighbours;
+mod recorder;
+mod schema;
+mod target;
+
+mod bad_targets;
+mod commands;
+mod exit_codes;
+mod file_sd;
+mod killer;
+mod outages;
+mod proxy;
+mod queue_bounds;
+mod quickstart;
+mod real_parca;
+mod real_targets;
+mod tls;
