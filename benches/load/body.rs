@@ -33,9 +33,11 @@ pub(crate) const END: usize = BLOCK.len() + VARINT + 8;
 // === impl Stamped ===
 
 impl Stamped {
-    /// A Go heap profile of about 30 KB gzip, 83 KB inflated, 564 samples.
+    /// A Go heap profile of about 31 KB gzip, 80 KB inflated, 564 samples of 4 types.
     pub(crate) fn new() -> Result<Self> {
         let profile = SyntheticProfile {
+            functions: 600,
+            depth: 30,
             time: Duration::ZERO,
             ..SyntheticProfile::heap(7)
         };

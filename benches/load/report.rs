@@ -50,10 +50,12 @@ pub(crate) struct Row {
     pub(crate) delivery_max: Option<f64>,
     pub(crate) books: Vec<Books>,
     /// Warnings and errors in its log.
-    pub(crate) complaints: usize,
+    pub(crate) complaints: Vec<String>,
 }
 
 const SCRAPES: &str = "profile_relay_scrapes_total";
+/// So many complaints of a case are printed; the JSON has all.
+const SHOWN: usize = 3;
 const DURATION: &str = "profile_relay_scrape_duration_seconds";
 
 // === impl Row ===
@@ -208,7 +210,7 @@ pub(crate) fn print_notes(rows: &[Row]) {
             row.sent_bytes,
             row.delivery_max.unwrap_or_default() * 1e3,
             row.helpers_seconds * 1e3 / row.delivered.max(1) as f64,
-            row.complaints,
+            row.complaints.len(),
         );
         let bad = row
             .scrapes
@@ -219,6 +221,9 @@ pub(crate) fn print_notes(rows: &[Row]) {
         }
         for books in row.books.iter().filter(|books| !books.balanced) {
             println!("  the books do not balance: {books:?}");
+        }
+        for line in row.complaints.iter().take(SHOWN) {
+            println!("  {line}");
         }
     }
     let relays = rows.iter().filter(|row| row.subject == "relay");

@@ -148,10 +148,10 @@ impl Running {
     }
 
     /// The lines of its log that are warnings or worse.
-    pub(crate) fn complaints(&self) -> usize {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let bad = |line: &&str| line.contains("level=warn") || line.contains("level=error");
-        log.lines().filter(bad).count()
+        log.lines().filter(bad).map(str::to_owned).collect()
     }
 
     fn wait_until_up(&mut self) -> Result<()> {
