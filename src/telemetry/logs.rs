@@ -1,14 +1,13 @@
 //! Logs on stderr, one line an event: logfmt, or JSON by choice.
 //!
 //! ```text
-//! ts=2026-11-22T19:12:00.123Z level=info msg="target is up again" component=pprof job=api failures=3 task=scrape
+//! ts=2026-11-22T19:12:00.123Z level=info msg="target is up again" component=pprof job=api failures=3
 //! ```
 //!
 //! The order is time, level, message, component, the event's own fields, then
 //! those of the spans around it from the inside out. A key is written once: the
 //! event's value wins over a span's, an inner span's over an outer one's. A span
-//! field called `name` is written under the span's own name, so that
-//! [`crate::runtime::Tasks`]' span reads `task=scrape`. `target` is added to
+//! field called `name` is written under the span's own name. `target` is added to
 //! lines of level debug and below, and to those of other crates: it is what
 //! `--log-level` filters by. No value can break out of its line.
 
