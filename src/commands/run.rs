@@ -21,6 +21,7 @@ use crate::{
     },
 };
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io,
     time::{Duration, SystemTime},
@@ -81,17 +82,23 @@ pub(super) fn run_sources(
     logging: &Logging,
     bind: impl FnOnce(&str) -> Result<admin::Bound, String>,
 ) -> Exit {
-    let assembled = match assemble(sources) {
+    let loaded = match settings::load(sources, &components::catalogue()) {
+        Ok(loaded) => loaded,
+        Err(report) => return reject(&report),
+    };
+    // Before components are built: they may have something to say.
+    if let Err(error) = start_logs(&loaded.settings.service, logging) {
+        return complain(Exit::BadConfiguration, error);
+    }
+    let assembled = match assemble(loaded) {
         Ok(assembled) => assembled,
         Err(report) => return reject(&report),
     };
-    if let Err(error) = start_logs(&assembled.loaded.settings.service, logging) {
-        return complain(Exit::BadConfiguration, error);
-    }
     let bound = match bind(&assembled.loaded.settings.service.admin.endpoint) {
         Ok(bound) => bound,
         Err(message) => return complain(Exit::CannotBind, message),
     };
+    raise_file_limit();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, format!("no runtime: {error}")),
@@ -102,9 +109,21 @@ pub(super) fn run_sources(
     exit
 }
 
-/// Loads a configuration and builds its components; binds nothing.
-pub(super) fn assemble(sources: &Sources) -> Result<Assembled, Report> {
-    let loaded = settings::load(sources, &components::catalogue())?;
+/// Raises the limit on open files as far as it goes without asking anybody, as Go
+/// programs do: each target may be a connection.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit on open files stays as it is");
+    }
+}
+
+/// Builds the components of a configuration; binds nothing.
+pub(super) fn assemble(loaded: Loaded) -> Result<Assembled, Report> {
     let shared = Shared {
         metrics: Metrics::default(),
         status: Status::default(),

@@ -135,7 +135,8 @@ fn metrics() -> Table {
 
 fn describe_metrics() -> Option<String> {
     let sources = settings::Sources::text("reference", EXAMPLE);
-    let assembled = assemble(&sources).ok()?;
+    let loaded = settings::load(&sources, &components::catalogue()).ok()?;
+    let assembled = assemble(loaded).ok()?;
     let metrics = &assembled.shared.metrics;
     pipeline::register_metrics(metrics);
     show_process(&assembled.shared, &assembled.loaded);
