@@ -154,6 +154,7 @@ impl Delivery {
                 queue.clone(),
                 ledger,
                 health,
+                delivery.draining.clone(),
             )),
             exporter,
             queue: queue.clone(),

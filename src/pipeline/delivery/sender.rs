@@ -11,8 +11,11 @@ use tokio::{
     sync::RwLock,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+/// The longest wait between attempts once the process is ending.
+const DRAINING_PAUSE: Duration = Duration::from_millis(500);
 /// Attempts that a closing connection may cost a request before it waits.
 const SILENT_RESENDS: u32 = 3;
 
@@ -24,6 +27,7 @@ pub(super) struct Sender {
     queue: Queue,
     ledger: Ledger,
     health: Arc<Health>,
+    draining: CancellationToken,
     /// Held shared by ordinary attempts, alone by a request on trial.
     court: RwLock<()>,
 }
@@ -48,6 +52,7 @@ impl Sender {
         queue: Queue,
         ledger: Ledger,
         health: Arc<Health>,
+        draining: CancellationToken,
     ) -> Self {
         Self {
             id,
@@ -56,6 +61,7 @@ impl Sender {
             queue,
             ledger,
             health,
+            draining,
             court: RwLock::new(()),
         }
     }
@@ -72,11 +78,7 @@ impl Sender {
             match self.attempt(shipment).await {
                 Next::Done => {}
                 Next::Go(shipments) => work.extend(shipments.into_iter().rev()),
-                Next::Wait(mut shipment, after) => {
-                    if let Some(shipment) = self.wait(&mut shipment, after).await {
-                        work.push(shipment);
-                    }
-                }
+                Next::Wait(shipment, after) => work.extend(self.wait(shipment, after).await),
             }
         }
     }
@@ -235,20 +237,26 @@ impl Sender {
     }
 
     /// Waits before the next attempt; `None` when there will be none.
-    async fn wait(&self, shipment: &mut Shipment, after: Option<Duration>) -> Option<Shipment> {
+    async fn wait(&self, mut shipment: Shipment, after: Option<Duration>) -> Option<Shipment> {
         let retry = &self.settings.retry_on_failure;
-        let shipment = std::mem::replace(shipment, Shipment::new(Default::default()));
         let elapsed = shipment.first.map_or(Duration::ZERO, |f| f.elapsed());
         let over = !retry.max_elapsed_time.is_zero() && elapsed > retry.max_elapsed_time.get();
         if over || !retry.enabled {
             self.drop_all(shipment, Reason::RetriesExhausted, "no attempts are left");
             return None;
         }
-        let mut shipment = shipment;
         let wait = after.unwrap_or_else(|| self.backoff(shipment.failures));
         shipment.failures += 1;
-        sleep(wait).await;
+        self.pause(wait).await;
         Some(shipment)
+    }
+
+    /// Waits; while draining, no longer than a moment, for there may be no later.
+    async fn pause(&self, wait: Duration) {
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = self.draining.cancelled() => sleep(wait.min(DRAINING_PAUSE)).await,
+        }
     }
 
     /// Full jitter: anything between nothing and a bound that grows.

@@ -328,6 +328,26 @@ async fn a_drain_sends_what_is_open_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_does_not_sit_out_a_long_wait() {
+    let far = Far::new(|_, at| {
+        if at == 0 {
+            Err(ExportError::Retry {
+                after: Some(Duration::from_secs(600)),
+                cause: "later".into(),
+            })
+        } else {
+            Ok(())
+        }
+    });
+    let delivery = deliver(&far, DeliverySettings::default());
+    offer(&delivery, &["a"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(far.requests(), 1);
+    assert_eq!(delivery.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(balance(&delivery), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_ends_in_time_and_counts_what_is_left() {
     let far = Far::new(|_, _| Err(retry()));
     let delivery = deliver(&far, DeliverySettings::default());
