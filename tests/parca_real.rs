@@ -14,7 +14,11 @@ use far_end::{
     rules,
 };
 use r#gen::query::query_request::ReportType;
-use profile_relay::{pipeline::Exporter, profile::pprof::SyntheticProfile, settings::ByteSize};
+use profile_relay::{
+    pipeline::{ExportError, Exporter},
+    profile::pprof::SyntheticProfile,
+    settings::ByteSize,
+};
 use std::time::SystemTime;
 use subject::{Subject, body, decode, good, prepare, profile, unchecked, with_pods};
 
@@ -230,11 +234,15 @@ async fn a_real_parca_that_closes_idle_connections_is_no_failure() {
     };
     let parca = RealParca::start(&binary).await;
     let subject = Subject::new(parca.addr());
-    for millis in [4_990, 5_000, 5_500] {
-        subject.send(good("idle")).await.expect("stored");
+    for millis in [4_990, 5_000, 5_500, 0] {
+        // A request that met a closing connection was not read: it goes again.
+        let mut sent = subject.send(good("idle")).await;
+        if matches!(sent, Err(ExportError::Unsent)) {
+            sent = subject.send(good("idle")).await;
+        }
+        sent.expect("stored");
         tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
     }
-    subject.send(good("idle")).await.expect("stored");
     let jobs = parca.values("job").await.expect("values");
     assert_eq!(jobs, ["idle"]);
 }

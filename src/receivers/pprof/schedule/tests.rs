@@ -189,3 +189,12 @@ fn a_removed_target_gives_its_place_back_and_never_returns() {
 fn running(schedule: &Schedule) -> usize {
     schedule.lanes.iter().map(|lane| lane.running).sum()
 }
+
+#[test]
+fn phases_stand_on_a_grid_that_is_fine_beside_the_interval() {
+    let due = |hash: u64, interval: Duration| phase(hash, nanos(interval));
+    assert_eq!(due(1_234_567_890, TEN), 1_200_000_000);
+    assert_eq!(due(1_234_567_890, SECOND), 200_000_000);
+    assert_eq!(due(34_567_890, Duration::from_millis(100)), 30_000_000);
+    assert_eq!(due(7, Duration::from_nanos(10)), 7);
+}
