@@ -7,13 +7,11 @@ pub mod cgroup;
 pub mod health;
 pub mod logs;
 pub mod metrics;
-pub mod repeat;
 pub mod self_profile;
 pub mod status;
 
 pub use self::{
     health::Health,
     metrics::{MetricSet, Metrics},
-    repeat::{Repeat, Repeats},
     status::Status,
 };
