@@ -16,6 +16,7 @@ mod settings;
 
 pub use self::{
     error::HttpError,
+    exchange::Answer,
     settings::{Authorization, BasicAuth, HttpClientSettings, HttpHeader, OAuth2},
 };
 
@@ -39,7 +40,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
 use http_body_util::Full;
-use hyper::body::Incoming;
 use std::{fmt, sync::Arc, time::Duration};
 
 /// As Go's `net/http`.
@@ -137,7 +137,7 @@ impl HttpClient {
 
     /// Asks for `uri` and follows redirects if the settings say so. An answer of
     /// any status is an answer.
-    pub async fn get(&self, uri: &Uri) -> Result<Response<Incoming>, HttpError> {
+    pub async fn get(&self, uri: &Uri) -> Result<Response<Answer>, HttpError> {
         let mut current = uri.clone();
         for _ in 0..=MAX_REDIRECTS {
             let trusted = is_same_place(uri, &current);
@@ -292,7 +292,7 @@ impl Auth {
 
 impl Inner {
     /// One answer of `uri`. `trusted`: with credentials.
-    async fn ask(&self, uri: &Uri, trusted: bool) -> Result<Response<Incoming>, HttpError> {
+    async fn ask(&self, uri: &Uri, trusted: bool) -> Result<Response<Answer>, HttpError> {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::USER_AGENT, USER_AGENT);
         if !trusted {
@@ -320,7 +320,7 @@ impl Inner {
         uri: &Uri,
         mut headers: HeaderMap,
         source: &TokenSource,
-    ) -> Result<Response<Incoming>, HttpError> {
+    ) -> Result<Response<Answer>, HttpError> {
         let token = source.token().await.map_err(HttpError::Auth)?;
         headers.insert(header::AUTHORIZATION, token.header.clone());
         let response = self.send(&Method::GET, uri, &headers, Bytes::new()).await?;
@@ -340,7 +340,7 @@ impl Inner {
         uri: &Uri,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Incoming>, HttpError> {
+    ) -> Result<Response<Answer>, HttpError> {
         let place = Place::of(uri)?;
         if let Some(lease) = self.pool.take(&place.key) {
             let sent = self.send_on(lease, &place, method, uri, headers, body.clone());
@@ -366,7 +366,7 @@ impl Inner {
         uri: &Uri,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Incoming>, ExchangeError> {
+    ) -> Result<Response<Answer>, ExchangeError> {
         let stream = match lease {
             Lease::Http1(stream) => stream,
             Lease::Http2(mut sender) => {
@@ -375,7 +375,8 @@ impl Inner {
                 *request.uri_mut() = uri.clone();
                 *request.headers_mut() = headers.clone();
                 let sent = sender.send_request(request).await;
-                return sent.map_err(ExchangeError::Http);
+                let sent = sent.map_err(ExchangeError::Http)?;
+                return Ok(sent.map(Answer::from));
             }
         };
         let mut forwarded = None;

@@ -7,24 +7,30 @@
 //! nothing but the stream, and only when the first bytes are there hyper is
 //! given the stream, to read the answer. It believes that it sends the request
 //! too, into [`Answering`], which swallows it.
+//!
+//! Who reads the body moves its bytes: no task of hyper's stands between, so no
+//! other thread is woken for them.
 
 use super::pool::Home;
 use crate::net::stream::Stream;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Empty;
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// The largest buffer, and so the largest head, of an answer.
-const MAX_BUFFER: usize = 64 << 10;
+/// What is read at once, and so the largest head of an answer. Most profiles fit.
+const BUFFER: usize = 64 << 10;
 
 /// What is read at first, most often a head.
 const FIRST_READ: usize = 512;
@@ -50,7 +56,26 @@ pub(super) enum ExchangeError {
     Http(hyper::Error),
 }
 
+/// The body of an answer. Dropping it before its end closes an HTTP/1 stream.
+#[derive(Debug)]
+pub struct Answer {
+    body: Incoming,
+    /// Of HTTP/1: what brings the body.
+    under_way: Option<Box<UnderWay>>,
+}
+
+/// An HTTP/1 connection whose answer is being read.
+#[derive(Debug)]
+struct UnderWay {
+    connection: Connection,
+    sender: http1::SendRequest<Empty<Bytes>>,
+    home: Home,
+}
+
+type Connection = http1::Connection<TokioIo<Answering>, Empty<Bytes>>;
+
 /// The stream as hyper gets it, when the request is out and its answer begins.
+#[derive(Debug)]
 struct Answering {
     stream: Stream,
     /// The beginning of the answer.
@@ -92,7 +117,7 @@ pub(super) async fn exchange(
     mut stream: Stream,
     request: Outgoing<'_>,
     home: Home,
-) -> Result<Response<Incoming>, ExchangeError> {
+) -> Result<Response<Answer>, ExchangeError> {
     let method = request.method.clone();
     send(&mut stream, request.encode()).await?;
     let first = first_bytes(&mut stream).await?;
@@ -121,7 +146,7 @@ async fn read(
     first: Bytes,
     method: Method,
     home: Home,
-) -> hyper::Result<Response<Incoming>> {
+) -> hyper::Result<Response<Answer>> {
     let answering = Answering {
         stream,
         first,
@@ -129,38 +154,106 @@ async fn read(
         reader: None,
     };
     let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_BUFFER)
+        .read_buf_exact_size(Some(BUFFER))
         .handshake::<_, Empty<Bytes>>(TokioIo::new(answering))
         .await?;
     let mut request = Request::new(Empty::new());
     *request.method_mut() = method;
-    let response = sender.send_request(request);
-    home.tasks()
-        .spawn("http answer", drive(connection, sender, home.clone()));
-    response.await
+    let mut response = pin!(sender.send_request(request));
+    let mut driven = Some(connection);
+    let response = poll_fn(|cx| {
+        drive(&mut driven, cx);
+        response.as_mut().poll(cx)
+    })
+    .await?;
+    let under_way = driven.map(|connection| {
+        Box::new(UnderWay {
+            connection,
+            sender,
+            home,
+        })
+    });
+    Ok(response.map(|body| Answer { body, under_way }))
 }
 
-/// Moves bytes until the answer has been read or the connection ends.
-async fn drive(
-    mut connection: http1::Connection<TokioIo<Answering>, Empty<Bytes>>,
-    mut sender: http1::SendRequest<Empty<Bytes>>,
-    home: Home,
-) {
-    let complete = poll_fn(|cx| {
-        if connection.poll_without_shutdown(cx).is_ready() {
-            return Poll::Ready(false);
-        }
-        // hyper asks for another request only when it is done with the last.
-        sender.poll_ready(cx).map(|ready| ready.is_ok())
-    })
-    .await;
-    if !complete {
-        return;
+/// Moves bytes; takes a connection away that has ended.
+fn drive(connection: &mut Option<Connection>, cx: &mut Context<'_>) {
+    if let Some(driven) = connection
+        && driven.poll_without_shutdown(cx).is_ready()
+    {
+        *connection = None;
     }
-    let parts = connection.into_parts();
-    let answering = parts.io.into_inner();
-    if parts.read_buf.is_empty() && answering.first.is_empty() {
-        home.keep(answering.stream);
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            return frame;
+        }
+        // Now hyper knows that a frame is wanted.
+        let Some(under_way) = &mut self.under_way else {
+            return frame;
+        };
+        if under_way.connection.poll_without_shutdown(cx).is_ready() {
+            self.under_way = None;
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+}
+
+impl From<Incoming> for Answer {
+    fn from(body: Incoming) -> Self {
+        Self {
+            body,
+            under_way: None,
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = self.poll(cx);
+        if matches!(frame, Poll::Ready(None))
+            && let Some(under_way) = self.under_way.take()
+        {
+            under_way.finish(cx);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === impl UnderWay ===
+
+impl UnderWay {
+    /// Sends the stream home, if nothing follows the answer.
+    fn finish(mut self, cx: &mut Context<'_>) {
+        let ended = self.connection.poll_without_shutdown(cx).is_ready();
+        // hyper asks for another request only when it is done with the last.
+        if ended || !matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(()))) {
+            return;
+        }
+        let parts = self.connection.into_parts();
+        let answering = parts.io.into_inner();
+        if parts.read_buf.is_empty() && answering.first.is_empty() {
+            self.home.keep(answering.stream);
+        }
     }
 }
 

@@ -54,13 +54,13 @@ pub(super) enum Lease {
 pub(super) type Http2 = http2::SendRequest<Full<Bytes>>;
 
 /// Where an HTTP/1 stream goes when its answer is complete.
-#[derive(Clone)]
+#[derive(Debug)]
 pub(super) struct Home {
     waiting: Weak<Mutex<Waiting>>,
-    tasks: Tasks,
     key: Arc<str>,
 }
 
+#[derive(Debug)]
 struct Waiting {
     places: HashMap<Arc<str>, Place>,
     streams: usize,
@@ -69,7 +69,7 @@ struct Waiting {
     swept: Instant,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Place {
     http1: Vec<(Stream, Instant)>,
     http2: Option<(Http2, Instant)>,
@@ -119,7 +119,6 @@ impl Pool {
     pub(super) fn home(&self, key: &Arc<str>) -> Home {
         Home {
             waiting: Arc::downgrade(&self.waiting),
-            tasks: self.tasks.clone(),
             key: key.clone(),
         }
     }
@@ -142,11 +141,6 @@ impl Home {
         if let Some(waiting) = self.waiting.upgrade() {
             lock(&waiting).keep(self.key, stream);
         }
-    }
-
-    /// The client's tasks.
-    pub(super) fn tasks(&self) -> &Tasks {
-        &self.tasks
     }
 }
 

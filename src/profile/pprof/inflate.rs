@@ -136,12 +136,13 @@ impl Scratch {
         self.inflater.reset(false);
         loop {
             let (consumed, produced) = (self.inflater.total_in(), self.inflater.total_out());
+            // Finish: most streams fit the buffer, and need no window kept.
             let status = self
                 .inflater
                 .decompress_vec(
                     &deflated[consumed as usize..],
                     &mut self.buffer,
-                    FlushDecompress::None,
+                    FlushDecompress::Finish,
                 )
                 .map_err(|_| Unreadable::CorruptGzip)?;
             if self.buffer.len() > max {

@@ -8,7 +8,7 @@
 
 use super::{explain, job::BodyLimits, job::Job, metrics::Outcome, target::Target};
 use crate::{
-    net::http::{HttpClient, HttpError},
+    net::http::{Answer, HttpClient, HttpError},
     pipeline::{Budget, Permit, Refusal},
     profile::{
         Batch, Body, Origin, Profile, Transport,
@@ -19,7 +19,7 @@ use crate::{
 use bytes::Bytes;
 use http::{Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -295,7 +295,7 @@ pub(crate) async fn ask(
     uri: &Uri,
     deadline: Instant,
     timeout: Duration,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Answer>, Failure> {
     let late = |_| Failure::Timeout {
         after: timeout,
         stage: "waiting for the answer to begin",
@@ -306,7 +306,7 @@ pub(crate) async fn ask(
 }
 
 /// The beginning of a body that is no profile, in one line.
-pub(crate) async fn quote(response: Response<Incoming>, deadline: Instant) -> String {
+pub(crate) async fn quote(response: Response<Answer>, deadline: Instant) -> String {
     let mut body = response.into_body();
     let mut text = Vec::new();
     while text.len() < QUOTED {
@@ -341,7 +341,7 @@ impl Reading {
 
     async fn read(
         &mut self,
-        response: Response<Incoming>,
+        response: Response<Answer>,
         deadline: Instant,
         timeout: Duration,
     ) -> Result<(), Failure> {
