@@ -1,8 +1,10 @@
 //! `quickstart`: the whole relay without a configuration.
 //!
 //! Without arguments the relay profiles itself, by its own `/debug/pprof/profile`,
-//! through a real pipeline into files. With `--scrape` it scrapes the programs
+//! through a real pipeline into files, with an example workload to be seen in them. With `--scrape` it scrapes the programs
 //! named, and with `--to` it sends to a real Parca.
+
+mod example;
 
 use super::{Exit, Logging, complain, run::run_sources};
 use crate::{settings::Sources, telemetry::admin};
@@ -25,6 +27,9 @@ pub(super) struct Arguments {
     /// The folder of the profiles
     #[arg(long, value_name = "FOLDER", default_value = "profile-relay-profiles")]
     directory: PathBuf,
+    /// No example workload: profile a relay that idles
+    #[arg(long, conflicts_with = "scrape")]
+    no_example: bool,
     /// How often to scrape
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     interval: crate::settings::Duration,
@@ -48,11 +53,23 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     let mut sources = Sources::text("quickstart.yaml", configuration(&arguments));
     sources.set = overrides(&arguments, admin);
     let greeting = greeting(&arguments, admin);
+    let example = arguments.has_example();
     run_sources(&sources, &arguments.logging, |_| {
+        if example && let Err(error) = example::start() {
+            tracing::warn!(%error, "no example workload: the profiles will be nearly empty");
+        }
         // To standard error, beside the log: standard output stays empty.
         let _ = complain(Exit::Done, greeting);
         Ok(bound)
     })
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    fn has_example(&self) -> bool {
+        self.scrape.is_empty() && !self.no_example
+    }
 }
 
 /// The configuration for these arguments, as text.
@@ -102,6 +119,9 @@ fn overrides(arguments: &Arguments, admin: SocketAddr) -> Vec<String> {
 
 fn greeting(arguments: &Arguments, admin: SocketAddr) -> String {
     let source = match arguments.scrape.as_slice() {
+        [] if arguments.has_example() => {
+            "this process, with an example workload of a tenth of a core".to_owned()
+        }
         [] => "this process".to_owned(),
         targets => targets.join(", "),
     };

@@ -26,6 +26,15 @@ fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
+/// What is in a file, and its strings.
+fn read(file: &Path) -> (pprof::Summary, String) {
+    let body = fs::read(file).expect("the file is there");
+    assert_eq!(&body[..2], b"\x1f\x8b", "gzip, as its name says");
+    let inflated = pprof::inflate(&body.into(), 64 << 20).expect("a sound gzip");
+    let summary = pprof::summarize(&inflated).expect("a pprof");
+    (summary, String::from_utf8_lossy(&inflated).into_owned())
+}
+
 #[test]
 fn it_profiles_itself_into_files_and_says_where() {
     let relay = quickstart(&[]);
@@ -34,15 +43,15 @@ fn it_profiles_itself_into_files_and_says_where() {
     assert!(told.contains(&folder.display().to_string()), "{told}");
     let admin = relay.admin();
     assert!(told.contains(&format!("http://{admin}/metrics")), "{told}");
-    let file = until("a profile is written", || {
+    let (summary, functions) = until("a profile with samples is written", || {
         let complete = |file: &std::path::PathBuf| file.to_string_lossy().ends_with(".pb.gz");
-        files_below(&folder).into_iter().find(complete)
+        let files = files_below(&folder).into_iter().filter(complete);
+        files
+            .map(|file| read(&file))
+            .find(|(summary, _)| summary.samples > 0)
     });
-    let body = fs::read(&file).expect("the file is there");
-    assert_eq!(&body[..2], b"\x1f\x8b", "gzip, as its name says");
-    let inflated = pprof::inflate(&body.into(), 64 << 20).expect("a sound gzip");
-    let summary = pprof::summarize(&inflated).expect("a pprof");
     assert_eq!(summary.period_type.as_deref(), Some("cpu/nanoseconds"));
+    assert!(functions.contains("example_workload"), "{functions}");
     assert_eq!(relay.stop().code, Some(0));
 }
 

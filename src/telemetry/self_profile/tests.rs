@@ -118,11 +118,11 @@ async fn a_second_profile_is_refused_and_a_dropped_one_makes_room() {
 #[test]
 fn a_tight_memory_limit_refuses_the_first_profile() {
     assert!(enough_memory(None, 1 << 40).is_ok());
-    assert!(enough_memory(Some(300 << 20), 40 << 20).is_ok());
-    let error = enough_memory(Some(256 << 20), 56 << 20).unwrap_err();
+    assert!(enough_memory(Some(170 << 20), 40 << 20).is_ok());
+    let error = enough_memory(Some(156 << 20), 56 << 20).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "profiling this process needs 256 MiB of memory for good, and its limit leaves 200 MiB: \
+        "profiling this process needs 128 MiB of memory for good, and its limit leaves 100 MiB: \
          raise the limit of the container or unit"
     );
 }
