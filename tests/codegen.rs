@@ -8,6 +8,8 @@ use std::{fs, path::Path};
 /// What the relay speaks.
 const PROTOS: &[&str] = &[
     "google/pprof/profile.proto",
+    "google/rpc/status.proto",
+    "opentelemetry/collector/profiles/v1development/profiles_service.proto",
     "parca/profilestore/v1alpha1/profilestore.proto",
 ];
 

@@ -11,3 +11,46 @@ pub mod pprof {
 pub mod profilestore {
     include!("parca.profilestore.v1alpha1.rs");
 }
+
+/// Details of gRPC errors.
+pub mod rpc {
+    include!("google.rpc.rs");
+}
+
+/// OTLP, in the folders that its packages ask for.
+pub mod opentelemetry {
+    /// The packages below `opentelemetry.proto`.
+    pub mod proto {
+        /// What all signals share.
+        pub mod common {
+            /// Version 1.
+            pub mod v1 {
+                include!("opentelemetry.proto.common.v1.rs");
+            }
+        }
+        /// Who was observed.
+        pub mod resource {
+            /// Version 1.
+            pub mod v1 {
+                include!("opentelemetry.proto.resource.v1.rs");
+            }
+        }
+        /// Profiles.
+        pub mod profiles {
+            /// The layout since 1.10.
+            pub mod v1development {
+                include!("opentelemetry.proto.profiles.v1development.rs");
+            }
+        }
+        /// The services.
+        pub mod collector {
+            /// Of profiles.
+            pub mod profiles {
+                /// The layout since 1.10.
+                pub mod v1development {
+                    include!("opentelemetry.proto.collector.profiles.v1development.rs");
+                }
+            }
+        }
+    }
+}
