@@ -51,7 +51,9 @@ impl Preparer {
 
     /// The parts to send for a profile; the error drops it.
     pub(super) fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
-        let Body::Pprof(pprof) = profile.body;
+        let Body::Pprof(pprof) = profile.body else {
+            return Err(Reason::InvalidProfile);
+        };
         let pprof = self.mended(&profile.labels, pprof, profile.received)?;
         let labels = self.mended_labels(profile.labels, &pprof);
         let mut parts = Vec::with_capacity(1);
@@ -63,7 +65,7 @@ impl Preparer {
 
     /// A part in halves, or in more pieces where halves cannot be had.
     pub(super) fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
-        let Body::Pprof(pprof) = &profile.body;
+        let pprof = profile.body.as_pprof()?;
         if pprof.check(self.max_inflated).ok()?.samples < 2 {
             return None;
         }
