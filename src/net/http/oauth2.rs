@@ -7,7 +7,7 @@
 //! storm a token server that is down.
 
 use super::{
-    Asked, HttpClient, OAuth2, connector, live_tls,
+    Asked, HttpClient, Keep, OAuth2, connector, live_tls,
     pool::Pool,
     settings::{JWT_BEARER, file_of, secret_of},
 };
