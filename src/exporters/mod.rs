@@ -3,4 +3,7 @@
 
 pub mod debug;
 pub mod file;
+pub mod otlp;
+pub mod otlp_http;
 pub mod parca;
+pub mod shared;

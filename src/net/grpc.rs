@@ -17,7 +17,7 @@ mod unary;
 
 pub use self::{
     failure::{TransportFailure, classify_transport, http_retry_after, http_status},
-    settings::{BalancerName, Compression, GrpcClientSettings, Keepalive},
+    settings::{BalancerName, GrpcClientSettings, Keepalive},
     unary::Message,
 };
 

@@ -25,9 +25,6 @@ pub struct GrpcClientSettings {
     pub headers: BTreeMap<String, Secret>,
     /// Credentials.
     pub auth: ClientAuth,
-    /// Compression of requests: `none` (default) or `gzip`. Profiles are mostly
-    /// compressed already.
-    pub compression: Compression,
     /// HTTP/2 pings, off unless `time` is set.
     pub keepalive: Option<Keepalive>,
     /// How requests are spread over the addresses of the endpoint's name.
@@ -42,17 +39,6 @@ pub struct GrpcClientSettings {
     /// The proxy; gRPC always goes through `CONNECT`.
     #[serde(flatten)]
     pub proxy: ProxySettings,
-}
-
-/// Compression of requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// None.
-    #[default]
-    None,
-    /// gzip.
-    Gzip,
 }
 
 /// HTTP/2 pings.
@@ -87,7 +73,6 @@ impl Default for GrpcClientSettings {
             tls: ClientTls::default(),
             headers: BTreeMap::new(),
             auth: ClientAuth::default(),
-            compression: Compression::default(),
             keepalive: None,
             balancer_name: BalancerName::default(),
             timeout: Duration::from_secs(30),
