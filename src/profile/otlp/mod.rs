@@ -23,6 +23,7 @@ mod attributes;
 mod body;
 mod compression;
 mod guard;
+pub mod json;
 mod layout;
 mod outline;
 mod request;
