@@ -11,7 +11,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    pipeline::{Part, Reason},
+    pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
         pprof::{
@@ -46,6 +46,40 @@ impl Preparer {
             sample_labels: settings.sample_labels.clone(),
             series_limit: usize::try_from(settings.sample_label_series_limit).unwrap_or(usize::MAX),
             observer,
+        }
+    }
+
+    /// The parts to send for profiles that came together, in memory that is taken
+    /// first.
+    pub(super) fn prepare_all(
+        &self,
+        profiles: &[Profile],
+        memory: &Budget,
+    ) -> Result<Vec<Prepared>, NoMemory> {
+        let needed = profiles.iter().map(|profile| self.cost(profile)).sum();
+        let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
+        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+    }
+
+    /// The memory that preparing a profile takes beside its body, in bytes.
+    fn cost(&self, profile: &Profile) -> u64 {
+        let Some(pprof) = profile.body.as_pprof() else {
+            return 0;
+        };
+        let inflated = pprof.claimed_size().min(self.max_inflated);
+        match pprof.checked() {
+            None => inflated,
+            Some(checked) => {
+                let weight = request::weigh(&profile.labels, pprof.bytes());
+                let passes = checked.broken.is_empty()
+                    && self.sample_labels.is_empty()
+                    && weight <= self.max_bytes;
+                if passes {
+                    0
+                } else {
+                    inflated + checked.decoded
+                }
+            }
         }
     }
 

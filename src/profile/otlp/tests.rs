@@ -288,7 +288,7 @@ fn damage_is_told_with_its_place() {
         let error = Request::read(plain.clone(), compression, MAX).unwrap_err();
         assert_eq!(error, Unreadable::Compressed(compression));
         let bomb = compression.compress(&Bytes::from(vec![0; 1 << 20]));
-        assert!(bomb.len() < 8_192);
+        assert!(bomb.len() < 1 << 15);
         let error = Request::read(bomb, compression, 1_000).unwrap_err();
         assert_eq!(error, Unreadable::TooLarge { max: 1_000 });
     }
