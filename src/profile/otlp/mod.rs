@@ -24,6 +24,7 @@ mod body;
 mod compression;
 mod divide;
 mod guard;
+pub mod json;
 mod layout;
 mod outline;
 mod request;
