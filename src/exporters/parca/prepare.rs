@@ -16,7 +16,7 @@ use crate::{
     profile::{
         Body, Labels, Profile,
         pprof::{
-            Pprof, Rule, Unreadable, compress, repair, split_by_labels, split_by_samples, summarize,
+            Pprof, compress, repair, split_by_labels, split_by_samples, summarize,
         },
     },
 };
