@@ -44,10 +44,7 @@ pub(crate) enum NoPprof {
 impl Open {
     /// Opens the request of `otlp`. The error of the inner result is the
     /// request's, that of the outer says to try later.
-    pub(crate) fn new(
-        otlp: &Otlp,
-        memory: &Budget,
-    ) -> Result<Result<Self, Unreadable>, NoMemory> {
+    pub(crate) fn new(otlp: &Otlp, memory: &Budget) -> Result<Result<Self, Unreadable>, NoMemory> {
         let request = otlp.request();
         let plain_len = request.plain_len();
         let mut taken = take(memory, plain_len)?;
@@ -154,3 +151,6 @@ impl NoPprof {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
