@@ -25,14 +25,18 @@ mod prepare;
 mod request;
 mod settings;
 
-pub use self::{classify::classify, labels::LabelRule, settings::Settings};
+pub use self::{
+    classify::classify,
+    labels::LabelRule,
+    settings::{Compression, Settings},
+};
 
 use self::{observe::Observer, prepare::Preparer};
 use crate::{
     r#gen::profilestore::{
         WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
-    net::{GrpcChannel, grpc::Compression},
+    net::GrpcChannel,
     pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{Batch, Profile},
     settings::{ComponentSettings, Problem},
@@ -58,7 +62,7 @@ impl Settings {
             return Err(problems);
         }
         let mut client = ProfileStoreServiceClient::new(GrpcChannel::new(&self.client)?);
-        if self.client.compression == Compression::Gzip {
+        if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
         Ok(ParcaExporter {

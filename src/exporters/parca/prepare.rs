@@ -11,6 +11,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
+    exporters::shared::{RuleObserver, halves},
     pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
@@ -20,11 +21,6 @@ use crate::{
     },
 };
 use std::time::SystemTime;
-
-/// The rule of a body that is no pprof at all.
-const UNREADABLE: &str = "unreadable";
-/// The rule of a body above `max_inflated_bytes`.
-const INFLATED_SIZE: &str = "inflated_size";
 
 /// The steps before sending, and their bounds.
 #[derive(Debug)]
@@ -100,42 +96,26 @@ impl Preparer {
     /// A part in halves, or in more pieces where halves cannot be had.
     pub(super) fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
         let pprof = profile.body.as_pprof()?;
-        if pprof.check(self.max_inflated).ok()?.samples < 2 {
-            return None;
-        }
-        let mut target = pprof.bytes().len() as u64 * 5 / 8;
-        loop {
-            let pieces = pprof
-                .read(self.max_inflated, |plain| split_by_samples(plain, target))
-                .and_then(|pieces| pieces)
-                .ok()?;
-            if pieces.len() > 1 {
-                let part =
-                    |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
-                return pieces.into_iter().map(part).collect::<Result<_, _>>().ok();
-            }
-            if target < 2 {
-                return None;
-            }
-            target /= 2;
-        }
+        let part = |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
+        let pieces = halves(pprof, self.max_inflated)?;
+        pieces.into_iter().map(part).collect::<Result<_, _>>().ok()
     }
 
     /// The body as it is, or mended; it breaks no rule.
     fn mended(&self, series: &Labels, pprof: Pprof, received: SystemTime) -> Result<Pprof, Reason> {
         let broken = match pprof.check(self.max_inflated) {
             Ok(checked) => checked.broken,
-            Err(unreadable) => return Err(self.unreadable(series, unreadable)),
+            Err(unreadable) => return Err(self.rules().unreadable(series, unreadable)),
         };
         if broken.is_empty() {
             return Ok(pprof);
         }
         let repaired = pprof
             .read(self.max_inflated, |plain| repair(plain, broken, received))
-            .map_err(|unreadable| self.unreadable(series, &unreadable))?
-            .map_err(|rule| self.unrepairable(series, rule))?;
+            .map_err(|unreadable| self.rules().unreadable(series, &unreadable))?
+            .map_err(|rule| self.rules().unrepairable(series, rule))?;
         for rule in repaired.applied.iter() {
-            self.observer
+            self.rules()
                 .repaired(series, rule.as_str(), rule.describe());
         }
         Ok(Pprof::known(repaired.bytes, repaired.checked))
@@ -144,7 +124,7 @@ impl Preparer {
     fn mended_labels(&self, labels: Labels, pprof: &Pprof) -> Labels {
         let mended = labels::mend(&labels, || self.name_of(pprof));
         for rule in mended.applied {
-            self.observer
+            self.rules()
                 .repaired(&labels, LabelRule::as_str(rule), rule.describe());
         }
         mended.labels
@@ -175,7 +155,7 @@ impl Preparer {
                 split_by_labels(plain, &self.sample_labels, self.series_limit)
             })
             .and_then(|split| split)
-            .map_err(|unreadable| self.unreadable(&labels, &unreadable))?;
+            .map_err(|unreadable| self.rules().unreadable(&labels, &unreadable))?;
         let Some(split) = split else {
             return Ok(vec![(labels, pprof)]);
         };
@@ -214,7 +194,7 @@ impl Preparer {
                 split_by_samples(plain, room)
             })
             .and_then(|pieces| pieces)
-            .map_err(|unreadable| self.unreadable(&labels, &unreadable))?;
+            .map_err(|unreadable| self.rules().unreadable(&labels, &unreadable))?;
         if pieces.len() > 1 {
             self.observer.divided(&labels, weight, pieces.len());
         }
@@ -227,7 +207,7 @@ impl Preparer {
     fn part(&self, labels: Labels, pprof: Pprof, received: SystemTime) -> Result<Part, Reason> {
         let rows = match pprof.check(self.max_inflated) {
             Ok(checked) => checked.rows,
-            Err(unreadable) => return Err(self.unreadable(&labels, unreadable)),
+            Err(unreadable) => return Err(self.rules().unreadable(&labels, unreadable)),
         };
         Ok(Part {
             bytes: request::weigh(&labels, pprof.bytes()),
@@ -240,19 +220,7 @@ impl Preparer {
         })
     }
 
-    fn unreadable(&self, series: &Labels, unreadable: &Unreadable) -> Reason {
-        let (rule, reason) = match unreadable {
-            Unreadable::TooLarge { .. } => (INFLATED_SIZE, Reason::TooLarge),
-            _ => (UNREADABLE, Reason::InvalidProfile),
-        };
-        self.observer
-            .unrepairable(series, rule, &unreadable.to_string());
-        reason
-    }
-
-    fn unrepairable(&self, series: &Labels, rule: Rule) -> Reason {
-        self.observer
-            .unrepairable(series, rule.as_str(), rule.describe());
-        Reason::InvalidProfile
+    fn rules(&self) -> &RuleObserver {
+        self.observer.rules()
     }
 }

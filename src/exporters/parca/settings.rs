@@ -20,6 +20,9 @@ pub struct Settings {
     /// Where and how to connect.
     #[serde(flatten)]
     pub client: GrpcClientSettings,
+    /// Compression of requests: `none` (default) or `gzip`. Profiles are mostly
+    /// compressed already.
+    pub compression: Compression,
     /// The largest request, in encoded bytes. The default passes the nginx in
     /// front of Charmed Parca, which refuses bodies above 1 MiB; without a proxy
     /// it may be raised up to 64 MiB, but a request must arrive within 5 s. A
@@ -41,6 +44,17 @@ pub struct Settings {
     /// The most series that `sample_labels` makes of one profile; the samples of
     /// further combinations stay together, without these labels.
     pub sample_label_series_limit: u64,
+}
+
+/// Compression of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
 }
 
 // === impl Settings ===
@@ -79,6 +93,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             client: GrpcClientSettings::default(),
+            compression: Compression::default(),
             max_request_bytes: ByteSize::new(1_000_000),
             max_request_rows: 20_000,
             max_request_profiles: 1_000,
