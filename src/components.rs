@@ -136,7 +136,7 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The process's views for the admin endpoint.
     pub status: Status,
-    /// The process's memory.
+    /// The process's memory; components see the part of it that is for intake.
     pub memory: Budget,
 }
 
@@ -250,7 +250,7 @@ impl Shared {
             id: id.clone(),
             metrics: self.metrics.clone(),
             status: self.status.clone(),
-            memory: self.memory.clone(),
+            memory: self.memory.for_intake(),
         }
     }
 }

@@ -188,7 +188,7 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
         Ok(admin) => admin,
         Err(error) => return complain(Exit::Failed, format!("admin endpoint: {error}")),
     };
-    let running = blueprint.start(&shared.metrics, &shared.status);
+    let running = blueprint.start(&shared.metrics, &shared.status, &shared.memory);
     health.ready();
     info!(
         version = env!("CARGO_PKG_VERSION"),

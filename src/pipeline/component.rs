@@ -55,7 +55,23 @@ pub trait Exporter: Send + Sync + 'static {
         Ok(vec![Part::whole(profile)])
     }
 
-    /// One attempt to send all parts of `batch` in one request.
+    /// [`Exporter::prepare`] for profiles that came together, one result for
+    /// each, where that takes memory beside the bodies or where they share work.
+    /// What is allocated is taken from `memory` first.
+    ///
+    /// # Errors
+    ///
+    /// Without memory nothing is prepared, and it is called again later.
+    fn prepare_all(
+        &self,
+        profiles: &[Profile],
+        _memory: &Budget,
+    ) -> Result<Vec<Prepared>, NoMemory> {
+        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+    }
+
+    /// One attempt to send all parts of `batch` in one request. OTLP bodies of
+    /// one batch came in one request, and stand beside no others.
     async fn export(&self, batch: &Batch) -> Result<(), ExportError>;
 
     /// Divides a part that the backend finds too large even alone. `None` when
@@ -84,6 +100,16 @@ pub struct Part {
     pub bytes: u64,
     /// The rows the backend stores for it.
     pub rows: u64,
+}
+
+/// What became of preparing a profile: its parts, or why it is dropped.
+pub type Prepared = Result<Vec<Part>, Reason>;
+
+/// The memory budget has not so many bytes left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory {
+    /// What was asked for, in bytes.
+    pub needed: u64,
 }
 
 /// The bounds of one request. A part above them goes alone.

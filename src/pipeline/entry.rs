@@ -45,7 +45,7 @@ pub(super) struct Counters {
 }
 
 /// The profiles that a pipeline's processors took out.
-type Drops<'p> = Vec<(&'p Id, Reason)>;
+type Drops<'p> = Vec<(&'p Id, Reason, u64)>;
 
 // === impl Entry ===
 
@@ -74,12 +74,12 @@ impl Entry {
     ///
     /// A [`Refusal`] says whether the same batch may pass later.
     pub async fn offer(&self, batch: Batch) -> Result<(), Refusal> {
-        let (profiles, bytes) = (batch.profiles.len() as u64, batch.byte_len());
+        let (profiles, bytes) = (batch.count(), batch.byte_len());
         match self.admit(batch) {
             Ok(drops) => {
                 self.0.counters.accepted(&self.0.receiver, profiles, bytes);
-                for (processor, reason) in drops {
-                    self.0.counters.dropped(processor, reason);
+                for (processor, reason, profiles) in drops {
+                    self.0.counters.dropped(processor, reason, profiles);
                 }
                 Ok(())
             }
@@ -133,11 +133,12 @@ impl Pipeline {
         } = batch;
         let mut kept = Vec::with_capacity(profiles.len());
         'profiles: for mut profile in profiles {
+            let counted = profile.body.profiles();
             for (id, processor) in &self.processors {
                 match processor.process(profile, &origin) {
                     Verdict::Keep(changed) => profile = changed,
                     Verdict::Drop(reason) => {
-                        drops.push((id, reason));
+                        drops.push((id, reason, counted));
                         continue 'profiles;
                     }
                 }
@@ -178,12 +179,14 @@ impl Counters {
             .inc_by(profiles);
     }
 
-    fn dropped(&self, processor: &Id, reason: Reason) {
+    fn dropped(&self, processor: &Id, reason: Reason, profiles: u64) {
         let labels = [
             ("processor", processor.to_string()),
             ("reason", reason.to_string()),
         ];
-        self.dropped_profiles.get_or_create(&labels).inc();
+        self.dropped_profiles
+            .get_or_create(&labels)
+            .inc_by(profiles);
     }
 }
 
@@ -226,7 +229,7 @@ mod tests;
 mod testing {
     use super::*;
     use crate::{
-        pipeline::{DeliverySettings, ExportError, Exporter},
+        pipeline::{Budget, DeliverySettings, ExportError, Exporter},
         telemetry::Status,
     };
     use async_trait::async_trait;
@@ -260,6 +263,7 @@ mod testing {
                 settings,
                 &metrics,
                 &Status::default(),
+                Budget::new(u64::MAX),
             );
             let pipeline = Arc::new(Pipeline {
                 processors: Vec::new(),

@@ -6,7 +6,7 @@
 //! drain side by side, so that the slowest backend alone decides how long it takes.
 
 use super::{
-    Delivery, DeliverySettings, Entry, Exporter, Processor, Receiver, ReceiverError,
+    Budget, Delivery, DeliverySettings, Entry, Exporter, Processor, Receiver, ReceiverError,
     entry::Pipeline,
 };
 use crate::{
@@ -68,9 +68,10 @@ pub struct Failure {
 
 impl Blueprint {
     /// Starts everything.
-    pub fn start(self, metrics: &Metrics, status: &Status) -> Running {
+    pub fn start(self, metrics: &Metrics, status: &Status, memory: &Budget) -> Running {
         let start = |(id, exporter, settings): (Id, _, _)| {
-            let delivery = Delivery::start(id.clone(), exporter, settings, metrics, status);
+            let memory = memory.clone();
+            let delivery = Delivery::start(id.clone(), exporter, settings, metrics, status, memory);
             (id, Arc::new(delivery))
         };
         let deliveries: BTreeMap<_, _> = self.exporters.into_iter().map(start).collect();

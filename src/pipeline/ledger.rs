@@ -2,7 +2,7 @@
 //!
 //! At every moment `recovered + enqueued = sent + dropped + queued`: each entry
 //! is made on both sides under one lock, and whoever reads takes the same lock.
-//! A [`Ticket`] stands for one profile between its two entries; dropping it
+//! A [`Ticket`] stands for one body between its two entries; dropping it
 //! makes the second one, so no path through the code can forget it.
 
 use super::Reason;
@@ -55,13 +55,15 @@ struct Books {
     next: u64,
 }
 
-/// One profile between acceptance and its end.
+/// One body between acceptance and its end; it counts for one profile or, of
+/// OTLP, for several.
 ///
-/// A profile that is sent in several parts is sent when all of them are, and
+/// A body that is sent in several parts is sent when all of them are, and
 /// dropped when one of them is.
 pub struct Ticket {
     ledger: Ledger,
     key: (Instant, u64),
+    profiles: u64,
     bytes: u64,
     end: Mutex<End>,
 }
@@ -96,28 +98,29 @@ impl Ledger {
         })))
     }
 
-    /// Accepts one profile of `bytes`.
-    pub fn enqueue(&self, bytes: u64) -> Ticket {
+    /// Accepts a body of `bytes` that counts for so many profiles.
+    pub fn enqueue(&self, profiles: u64, bytes: u64) -> Ticket {
         let mut books = self.books();
         let key = (Instant::now(), books.next);
         books.next += 1;
         books.open.insert(key);
-        books.balance.enqueued += 1;
-        books.balance.queued += 1;
+        books.balance.enqueued += profiles;
+        books.balance.queued += profiles;
         books.balance.queued_bytes += bytes;
         Ticket {
             ledger: self.clone(),
             key,
+            profiles,
             bytes,
             end: Mutex::new(End::Open),
         }
     }
 
-    /// Accepts one profile and drops it in the same moment.
-    pub fn discard(&self, reason: Reason) {
+    /// Accepts profiles and drops them in the same moment.
+    pub fn discard(&self, profiles: u64, reason: Reason) {
         let mut books = self.books();
-        books.balance.enqueued += 1;
-        *books.balance.dropped.entry(reason).or_default() += 1;
+        books.balance.enqueued += profiles;
+        *books.balance.dropped.entry(reason).or_default() += profiles;
     }
 
     /// Counts an attempt.
@@ -139,18 +142,23 @@ impl Ledger {
         }
     }
 
-    fn close(&self, key: (Instant, u64), bytes: u64, end: End) {
+    fn close(&self, ticket: &Ticket) {
+        let end = *ticket.end();
         let mut books = self.books();
-        books.open.remove(&key);
-        books.balance.queued -= 1;
-        books.balance.queued_bytes -= bytes;
+        books.open.remove(&ticket.key);
+        books.balance.queued -= ticket.profiles;
+        books.balance.queued_bytes -= ticket.bytes;
         match end {
             End::Sent { bytes } => {
-                books.balance.sent += 1;
+                books.balance.sent += ticket.profiles;
                 books.balance.sent_bytes += bytes;
             }
-            End::Dropped(reason) => *books.balance.dropped.entry(reason).or_default() += 1,
-            End::Open => *books.balance.dropped.entry(Reason::Shutdown).or_default() += 1,
+            End::Dropped(reason) => {
+                *books.balance.dropped.entry(reason).or_default() += ticket.profiles;
+            }
+            End::Open => {
+                *books.balance.dropped.entry(Reason::Shutdown).or_default() += ticket.profiles;
+            }
         }
     }
 
@@ -208,8 +216,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let end = *self.end();
-        self.ledger.close(self.key, self.bytes, end);
+        self.ledger.close(self);
     }
 }
 
@@ -354,28 +361,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_books_balance_whatever_becomes_of_a_ticket() {
         let ledger = Ledger::new(1_000);
-        let sent = ledger.enqueue(10);
-        let half = ledger.enqueue(20);
-        let lost = ledger.enqueue(30);
+        let sent = ledger.enqueue(3, 10);
+        let half = ledger.enqueue(1, 20);
+        let lost = ledger.enqueue(2, 30);
         assert!(ledger.balance().holds());
         sent.sent(12);
         half.sent(5);
         half.dropped(Reason::TooLarge);
         half.sent(5);
         drop((sent, half, lost));
-        ledger.discard(Reason::QueueFull);
+        ledger.discard(4, Reason::QueueFull);
         let balance = ledger.balance();
         assert!(balance.holds());
         assert_eq!(
             (balance.sent, balance.sent_bytes, balance.queued),
-            (1, 12, 0)
+            (3, 12, 0)
         );
         assert_eq!(
             balance.dropped.into_iter().collect::<Vec<_>>(),
             [
-                (Reason::QueueFull, 1),
+                (Reason::QueueFull, 4),
                 (Reason::TooLarge, 1),
-                (Reason::Shutdown, 1)
+                (Reason::Shutdown, 2)
             ]
         );
     }

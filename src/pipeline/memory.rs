@@ -12,7 +12,11 @@ use std::sync::{
 
 /// The process's bytes, shared by all who hold bodies.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Inner>);
+pub struct Budget {
+    shared: Arc<Inner>,
+    /// What this view may fill it to, in bytes.
+    cap: u64,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -32,28 +36,45 @@ pub struct Permit {
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self(Arc::new(Inner {
-            limit,
-            used: AtomicU64::new(0),
-        }))
+        Self {
+            shared: Arc::new(Inner {
+                limit,
+                used: AtomicU64::new(0),
+            }),
+            cap: limit,
+        }
+    }
+
+    /// The same budget for who takes profiles in: a quarter is left, so that
+    /// there is always memory to get rid of what was accepted.
+    pub fn for_intake(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            cap: self.shared.limit - self.reserve(),
+        }
+    }
+
+    /// What only delivery may take, in bytes.
+    pub fn reserve(&self) -> u64 {
+        self.shared.limit / 4
     }
 
     /// The most that may be used, in bytes.
     pub fn limit(&self) -> u64 {
-        self.0.limit
+        self.shared.limit
     }
 
     /// What is used now, in bytes.
     pub fn used(&self) -> u64 {
-        self.0.used.load(Ordering::Relaxed)
+        self.shared.used.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes`, or nothing when they are not free.
     pub fn try_take(&self, bytes: u64) -> Option<Permit> {
-        self.0
+        self.shared
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.0.limit)
+                used.checked_add(bytes).filter(|sum| *sum <= self.cap)
             })
             .ok()
             .map(|_| Permit {
@@ -87,7 +108,10 @@ impl Permit {
     pub fn shrink_to(&mut self, bytes: u64) {
         let surplus = self.bytes.saturating_sub(bytes);
         self.bytes -= surplus;
-        self.budget.0.used.fetch_sub(surplus, Ordering::Relaxed);
+        self.budget
+            .shared
+            .used
+            .fetch_sub(surplus, Ordering::Relaxed);
     }
 }
 
@@ -115,5 +139,15 @@ mod tests {
         drop(a);
         assert_eq!(budget.used(), 0);
         assert!(budget.try_take(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn intake_leaves_a_quarter_to_delivery() {
+        let budget = Budget::new(100);
+        let intake = budget.for_intake();
+        assert_eq!((intake.limit(), intake.reserve()), (100, 25));
+        let _held = intake.try_take(75).unwrap();
+        assert!(intake.try_take(1).is_none());
+        assert!(budget.try_take(25).is_some());
     }
 }

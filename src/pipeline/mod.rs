@@ -13,8 +13,8 @@ mod queue;
 
 pub use self::{
     component::{
-        Context, ExportError, Exporter, Limits, Part, Processor, Reason, Receiver, ReceiverError,
-        Refusal, RefusalKind, Verdict,
+        Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Processor, Reason,
+        Receiver, ReceiverError, Refusal, RefusalKind, Verdict,
     },
     delivery::{Delivery, DeliverySettings, RetrySettings},
     entry::Entry,

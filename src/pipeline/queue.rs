@@ -221,7 +221,8 @@ impl Room<'_> {
         state.reserved -= bytes;
         if queue.settings.on_full == OnFull::Refuse || queue.make_room(&mut state, bytes) {
             let profiles = batch.profiles.into_iter().map(|profile| {
-                let ticket = queue.ledger.enqueue(profile.byte_len());
+                let counted = profile.body.profiles();
+                let ticket = queue.ledger.enqueue(counted, profile.byte_len());
                 (profile, Arc::new(ticket))
             });
             let queued = Queued {
@@ -232,9 +233,7 @@ impl Room<'_> {
             };
             state.waiting.push_back(queued);
         } else {
-            for _ in &batch.profiles {
-                queue.ledger.discard(Reason::QueueFull);
-            }
+            queue.ledger.discard(batch.count(), Reason::QueueFull);
         }
         drop(state);
         queue.arrived.notify_one();

@@ -40,7 +40,9 @@ mod testing {
         };
         match processor.process(profile, &Origin::default()) {
             Verdict::Keep(profile) => {
-                let Body::Pprof(pprof) = &profile.body;
+                let Some(pprof) = profile.body.as_pprof() else {
+                    panic!("no pprof")
+                };
                 assert_eq!(&pprof.bytes()[..], b"body");
                 assert_eq!(profile.received, UNIX_EPOCH);
                 Ok(profile.labels.to_string())

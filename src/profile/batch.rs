@@ -1,6 +1,6 @@
 //! A batch: what one call of a receiver hands over.
 
-use super::{Labels, pprof::Pprof};
+use super::{Labels, otlp::Otlp, pprof::Pprof};
 use std::{sync::Arc, time::SystemTime};
 
 /// What one receiver call hands over.
@@ -64,6 +64,8 @@ pub struct Profile {
 pub enum Body {
     /// A pprof, gzip or plain.
     Pprof(Pprof),
+    /// One resource of an OTLP request.
+    Otlp(Otlp),
 }
 
 // === impl Batch ===
@@ -82,6 +84,11 @@ impl Batch {
     pub fn charged(mut self, charge: Arc<dyn Charge>) -> Self {
         self.charge = Some(charge);
         self
+    }
+
+    /// The profiles that it counts for.
+    pub fn count(&self) -> u64 {
+        self.profiles.iter().map(|p| p.body.profiles()).sum()
     }
 
     /// The encoded bytes of all profiles and their labels.
@@ -106,6 +113,41 @@ impl Body {
     pub fn byte_len(&self) -> usize {
         match self {
             Self::Pprof(pprof) => pprof.bytes().len(),
+            Self::Otlp(otlp) => otlp.byte_len(),
+        }
+    }
+
+    /// The profiles that it counts for: one pprof, or each OTLP `Profile`.
+    pub fn profiles(&self) -> u64 {
+        match self {
+            Self::Pprof(_) => 1,
+            Self::Otlp(otlp) => otlp.profiles(),
+        }
+    }
+
+    /// The pprof that it is, if it is one.
+    pub fn as_pprof(&self) -> Option<&Pprof> {
+        match self {
+            Self::Pprof(pprof) => Some(pprof),
+            Self::Otlp(_) => None,
+        }
+    }
+
+    /// The OTLP resource that it is, if it is one.
+    pub fn as_otlp(&self) -> Option<&Otlp> {
+        match self {
+            Self::Pprof(_) => None,
+            Self::Otlp(otlp) => Some(otlp),
+        }
+    }
+
+    /// Whether both can leave in one request: OTLP bodies share the dictionary of
+    /// the request they came in.
+    pub fn can_join(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pprof(_), Self::Pprof(_)) => true,
+            (Self::Otlp(one), Self::Otlp(other)) => one.is_of(other),
+            _ => false,
         }
     }
 }

@@ -7,8 +7,10 @@
 
 mod batch;
 mod labels;
+pub mod otlp;
 pub mod pprof;
 pub mod relabel;
+mod wire;
 
 pub use self::{
     batch::{Batch, Body, Charge, Origin, Profile, Transport},

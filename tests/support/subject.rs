@@ -98,7 +98,9 @@ pub fn good(job: &str) -> Profile {
 }
 
 pub fn body(part: &Part) -> &bytes::Bytes {
-    let Body::Pprof(pprof) = &part.profile.body;
+    let Some(pprof) = part.profile.body.as_pprof() else {
+        panic!("no pprof")
+    };
     pprof.bytes()
 }
 

@@ -17,7 +17,7 @@ use self::sampler::Sampler;
 use crate::{
     pipeline::{Context, ExportError, Exporter},
     profile::{
-        Batch, Body, Profile,
+        Batch, Profile,
         pprof::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
     },
     runtime::blocking,
@@ -146,7 +146,9 @@ impl Exporter for DebugExporter {
 
 impl DebugExporter {
     async fn look_inside(&self, profile: &Profile) -> Inside {
-        let Body::Pprof(pprof) = &profile.body;
+        let Some(pprof) = profile.body.as_pprof() else {
+            return Inside::default();
+        };
         let functions = match self.verbosity {
             Verbosity::Basic => return Inside::default(),
             Verbosity::Normal => 0,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::profile::Body;
 use crate::{
     pipeline::Budget,
     profile::{

@@ -141,7 +141,9 @@ impl Default for RotationSettings {
 #[async_trait]
 impl Exporter for FileExporter {
     fn prepare(&self, mut profile: Profile) -> Result<Vec<Part>, Reason> {
-        let Body::Pprof(pprof) = &profile.body;
+        let Some(pprof) = profile.body.as_pprof() else {
+            return Err(Reason::InvalidProfile);
+        };
         let bytes = annotated(pprof.bytes(), &profile.labels, self.max_inflated)?;
         if bytes.len() as u64 > self.max_bytes {
             return Err(Reason::TooLarge);
@@ -154,8 +156,10 @@ impl Exporter for FileExporter {
         let folder = self.folder.clone();
         let profiles = batch.profiles.clone();
         let written = blocking(move || {
-            profiles.iter().try_for_each(|profile| {
-                let Body::Pprof(pprof) = &profile.body;
+            let pprofs = profiles
+                .iter()
+                .filter_map(|profile| Some((profile, profile.body.as_pprof()?)));
+            pprofs.into_iter().try_for_each(|(profile, pprof)| {
                 let stem = name::stem(&profile.labels, profile.received);
                 folder.store(&stem, pprof.bytes(), SystemTime::now())
             })

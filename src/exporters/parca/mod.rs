@@ -33,7 +33,7 @@ use crate::{
         WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
     net::{GrpcChannel, grpc::Compression},
-    pipeline::{Context, ExportError, Exporter, Limits, Part, Reason},
+    pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{Batch, Profile},
     settings::{ComponentSettings, Problem},
 };
@@ -90,6 +90,14 @@ impl ParcaExporter {
 impl Exporter for ParcaExporter {
     fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
         self.preparer.prepare(profile)
+    }
+
+    fn prepare_all(
+        &self,
+        profiles: &[Profile],
+        memory: &Budget,
+    ) -> Result<Vec<Prepared>, NoMemory> {
+        self.preparer.prepare_all(profiles, memory)
     }
 
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {

@@ -11,7 +11,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    pipeline::{Part, Reason},
+    pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
         pprof::{
@@ -49,9 +49,45 @@ impl Preparer {
         }
     }
 
+    /// The parts to send for profiles that came together, in memory that is taken
+    /// first.
+    pub(super) fn prepare_all(
+        &self,
+        profiles: &[Profile],
+        memory: &Budget,
+    ) -> Result<Vec<Prepared>, NoMemory> {
+        let needed = profiles.iter().map(|profile| self.cost(profile)).sum();
+        let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
+        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+    }
+
+    /// The memory that preparing a profile takes beside its body, in bytes.
+    fn cost(&self, profile: &Profile) -> u64 {
+        let Some(pprof) = profile.body.as_pprof() else {
+            return 0;
+        };
+        let inflated = pprof.claimed_size().min(self.max_inflated);
+        match pprof.checked() {
+            None => inflated,
+            Some(checked) => {
+                let weight = request::weigh(&profile.labels, pprof.bytes());
+                let passes = checked.broken.is_empty()
+                    && self.sample_labels.is_empty()
+                    && weight <= self.max_bytes;
+                if passes {
+                    0
+                } else {
+                    inflated + checked.decoded
+                }
+            }
+        }
+    }
+
     /// The parts to send for a profile; the error drops it.
     pub(super) fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
-        let Body::Pprof(pprof) = profile.body;
+        let Body::Pprof(pprof) = profile.body else {
+            return Err(Reason::InvalidProfile);
+        };
         let pprof = self.mended(&profile.labels, pprof, profile.received)?;
         let labels = self.mended_labels(profile.labels, &pprof);
         let mut parts = Vec::with_capacity(1);
@@ -63,7 +99,7 @@ impl Preparer {
 
     /// A part in halves, or in more pieces where halves cannot be had.
     pub(super) fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
-        let Body::Pprof(pprof) = &profile.body;
+        let pprof = profile.body.as_pprof()?;
         if pprof.check(self.max_inflated).ok()?.samples < 2 {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     r#gen::profilestore::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest},
-    profile::{Batch, Body, Labels, Profile},
+    profile::{Batch, Labels, Profile},
 };
 use bytes::Bytes;
 use prost::length_delimiter_len;
@@ -24,10 +24,7 @@ pub(super) fn weigh_all(batch: &Batch) -> u64 {
     batch
         .profiles
         .iter()
-        .map(|profile| {
-            let Body::Pprof(pprof) = &profile.body;
-            weigh(&profile.labels, pprof.bytes())
-        })
+        .filter_map(|profile| Some(weigh(&profile.labels, profile.body.as_pprof()?.bytes())))
         .sum()
 }
 
@@ -42,10 +39,9 @@ pub(super) fn encode(profiles: &[Profile]) -> WriteRawRequest {
     let mut series: Vec<RawProfileSeries> = Vec::with_capacity(profiles.len());
     let mut places: HashMap<&Labels, usize> = HashMap::with_capacity(profiles.len());
     for profile in profiles {
-        let Body::Pprof(pprof) = &profile.body;
-        if pprof.bytes().is_empty() {
+        let Some(pprof) = profile.body.as_pprof().filter(|p| !p.bytes().is_empty()) else {
             continue;
-        }
+        };
         let at = *places.entry(&profile.labels).or_insert_with(|| {
             series.push(RawProfileSeries {
                 labels: Some(label_set(&profile.labels)),
@@ -77,7 +73,7 @@ fn label_set(labels: &Labels) -> LabelSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{NAME, pprof::Pprof};
+    use crate::profile::{Body, NAME, pprof::Pprof};
     use prost::Message;
     use std::time::SystemTime;
 
@@ -93,7 +89,7 @@ mod tests {
     fn the_weight_is_the_encoded_length() {
         for (job, length) in [("a", 1), ("b", 119), ("c", 120), ("d", 40_000), ("", 3)] {
             let profile = profile(&job.repeat(length % 300), vec![1; length]);
-            let Body::Pprof(pprof) = &profile.body;
+            let pprof = profile.body.as_pprof().unwrap();
             let weight = weigh(&profile.labels, pprof.bytes());
             assert_eq!(weight, encode(&[profile]).encoded_len() as u64, "{length}");
         }

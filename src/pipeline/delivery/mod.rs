@@ -8,9 +8,10 @@
 //!                                                    │ retry, divide, set aside
 //! ```
 //!
-//! - A profile is prepared once: checked, repaired, split and weighed. Its parts
-//!   are packed with others of the same origin metadata into requests within the
-//!   exporter's [`Limits`].
+//! - A profile is prepared once: checked, repaired, split and weighed, in memory
+//!   that was taken from the budget first. Its parts are packed with others of the
+//!   same origin metadata into requests within the exporter's [`Limits`]. OTLP
+//!   bodies share a request only with those they came with, and wait for no others.
 //! - A request that may succeed later stays with its sender until it does, or
 //!   until its profiles expire. Other requests go past it while there are senders.
 //! - A request that is refused for its content or its size is halved until what
@@ -31,7 +32,7 @@ use self::{
     shipment::{Shipment, Tracked},
 };
 use super::{
-    Exporter, Ledger, Limits, Queue, Reason,
+    Budget, Exporter, Ledger, Limits, NoMemory, Prepared, Queue, Reason,
     ledger::Ledgers,
     queue::{Queued, Room},
 };
@@ -51,7 +52,7 @@ use std::{
 };
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -60,6 +61,10 @@ pub use self::settings::{DeliverySettings, RetrySettings};
 
 /// A body larger than this is prepared off the async threads, in bytes.
 const LARGE: u64 = 128 << 10;
+/// How often memory is asked for again.
+const MEMORY_POLL: Duration = Duration::from_millis(100);
+/// How long memory is asked for that there may never be.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often waiting profiles are looked through for expired ones.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -109,6 +114,7 @@ struct Packer {
     senders: Arc<Semaphore>,
     workers: Workers,
     draining: CancellationToken,
+    memory: Budget,
     /// Requests being filled, one for each metadata; the oldest first.
     open: VecDeque<(Instant, Shipment)>,
 }
@@ -123,6 +129,7 @@ impl Delivery {
         settings: DeliverySettings,
         metrics: &Metrics,
         status: &Status,
+        memory: Budget,
     ) -> Self {
         let ledger = Ledger::new(settings.sending_queue.max_bytes.get());
         metrics.set::<Ledgers>().insert(id.clone(), ledger.clone());
@@ -160,6 +167,7 @@ impl Delivery {
             queue: queue.clone(),
             workers: delivery.workers.clone(),
             draining: delivery.draining.clone(),
+            memory,
             open: VecDeque::new(),
         };
         delivery.workers.spawn("delivery", packer.run());
@@ -188,7 +196,7 @@ impl Delivery {
         self.draining.cancel();
         let deadline = Instant::now() + patience;
         while self.ledger.balance().queued > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
         let left = self.ledger.balance().queued;
         self.workers.end().await;
@@ -215,7 +223,7 @@ impl Workers {
 
 async fn expire(queue: Queue) {
     loop {
-        tokio::time::sleep(EXPIRY_INTERVAL).await;
+        sleep(EXPIRY_INTERVAL).await;
         queue.expire();
     }
 }
@@ -243,8 +251,10 @@ impl Packer {
             charge,
             ..
         } = queued;
-        for (profile, ticket) in profiles {
-            match self.prepare(profile).await {
+        let (profiles, tickets): (Vec<_>, Vec<_>) = profiles.into_iter().unzip();
+        let prepared = self.prepare(profiles).await;
+        for (prepared, ticket) in prepared.into_iter().zip(tickets) {
+            match prepared {
                 Ok(parts) => {
                     if parts.is_empty() {
                         ticket.sent(0);
@@ -261,22 +271,47 @@ impl Packer {
                 Err(reason) => ticket.dropped(reason),
             }
         }
+        self.send_complete().await;
     }
 
-    async fn prepare(&self, profile: Profile) -> Result<Vec<super::Part>, Reason> {
-        if profile.byte_len() < LARGE {
-            return self.exporter.prepare(profile);
+    /// Prepares profiles that came together, as soon as there is memory for it.
+    async fn prepare(&self, profiles: Vec<Profile>) -> Vec<Prepared> {
+        let size: u64 = profiles.iter().map(Profile::byte_len).sum();
+        let profiles: Arc<[Profile]> = profiles.into();
+        let begun = Instant::now();
+        loop {
+            let prepared = if size < LARGE {
+                self.exporter.prepare_all(&profiles, &self.memory)
+            } else {
+                let (exporter, memory) = (self.exporter.clone(), self.memory.clone());
+                let all = profiles.clone();
+                runtime::blocking(move || exporter.prepare_all(&all, &memory))
+                    .await
+                    .unwrap_or_else(|| Ok(vec![Err(Reason::InvalidProfile); profiles.len()]))
+            };
+            let needed = match prepared {
+                Ok(prepared) => return prepared,
+                Err(NoMemory { needed }) => needed,
+            };
+            // What is reserved for this comes free again; more than that may not.
+            if needed > self.memory.reserve() && begun.elapsed() > MEMORY_PATIENCE {
+                warn!(
+                    exporter = %self.sender.id(),
+                    needed,
+                    "profiles are dropped: preparing them takes more memory than there is, raise service.memory.limit"
+                );
+                return vec![Err(Reason::MemoryLimit); profiles.len()];
+            }
+            sleep(MEMORY_POLL).await;
         }
-        let exporter = self.exporter.clone();
-        runtime::blocking(move || exporter.prepare(profile))
-            .await
-            .unwrap_or(Err(Reason::InvalidProfile))
     }
 
-    /// Puts a part into the open request of its metadata, sending that request
+    /// Puts a part into the open request that it may join, sending that request
     /// before when the part does not fit, and after when it is full.
     async fn add(&mut self, origin: &crate::profile::Origin, tracked: Tracked) {
-        let same = |(_, s): &(Instant, Shipment)| s.origin.metadata == origin.metadata;
+        let same = |(_, s): &(Instant, Shipment)| {
+            s.origin.metadata == origin.metadata && s.takes(&tracked.part)
+        };
         if let Some(at) = self.open.iter().position(same)
             && !self.open[at].1.fits(&tracked.part, &self.limits)
         {
@@ -288,7 +323,16 @@ impl Packer {
             self.open.len() - 1
         });
         self.open[at].1.push(tracked);
-        if self.flush_timeout.is_zero() || self.open[at].1.is_full(&self.limits) {
+        if self.open[at].1.is_full(&self.limits) {
+            self.send(at).await;
+        }
+    }
+
+    /// Sends what nothing that comes later can join, or need be waited for.
+    async fn send_complete(&mut self) {
+        let at_once = self.flush_timeout.is_zero();
+        let complete = |(_, s): &(Instant, Shipment)| at_once || s.is_complete();
+        while let Some(at) = self.open.iter().position(complete) {
             self.send(at).await;
         }
     }

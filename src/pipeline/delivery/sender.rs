@@ -45,6 +45,11 @@ enum Next {
 // === impl Sender ===
 
 impl Sender {
+    /// The exporter's id.
+    pub(super) fn id(&self) -> &Id {
+        &self.id
+    }
+
     pub(super) fn new(
         id: Id,
         exporter: Arc<dyn Exporter>,

@@ -50,6 +50,19 @@ impl Shipment {
         }
     }
 
+    /// Whether `part` is of the kind that is in it.
+    pub(super) fn takes(&self, part: &Part) -> bool {
+        self.parts
+            .first()
+            .is_none_or(|first| first.part.profile.body.can_join(&part.profile.body))
+    }
+
+    /// Whether nothing that comes later belongs to it.
+    pub(super) fn is_complete(&self) -> bool {
+        let first = self.parts.first();
+        first.is_some_and(|first| first.part.profile.body.as_otlp().is_some())
+    }
+
     /// Whether `part` may join without breaking a limit.
     pub(super) fn fits(&self, part: &Part, limits: &Limits) -> bool {
         self.parts.is_empty()

@@ -3,7 +3,11 @@
 use super::*;
 use crate::{
     pipeline::{ExportError, Part},
-    profile::{Body, Labels, Origin, pprof::Pprof},
+    profile::{
+        Body, Labels, Origin,
+        otlp::{Compression, Request},
+        pprof::Pprof,
+    },
     settings::ByteSize,
 };
 use async_trait::async_trait;
@@ -52,7 +56,7 @@ impl Exporter for Far {
         let names: Vec<String> = batch
             .profiles
             .iter()
-            .map(|profile| profile.labels.name().unwrap().to_owned())
+            .map(|profile| profile.labels.name().unwrap_or_default().to_owned())
             .collect();
         let at = {
             let mut requests = self.requests.lock().unwrap();
@@ -126,6 +130,7 @@ fn deliver(far: &Arc<Far>, settings: DeliverySettings) -> Delivery {
         settings,
         &Metrics::default(),
         &Status::default(),
+        Budget::new(u64::MAX),
     )
 }
 
@@ -142,7 +147,7 @@ async fn settle(delivery: &Delivery) {
         if balance.queued == 0 {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -272,7 +277,7 @@ async fn a_backend_that_is_away_convicts_nobody() {
     far.alive.store(false, std::sync::atomic::Ordering::Relaxed);
     let delivery = deliver(&far, DeliverySettings::default());
     offer(&delivery, &["a", "b"]);
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    sleep(Duration::from_secs(600)).await;
     assert_eq!(far.requests(), 1, "nothing is sent while probes fail");
     far.alive.store(true, std::sync::atomic::Ordering::Relaxed);
     settle(&delivery).await;
@@ -341,7 +346,7 @@ async fn a_drain_does_not_sit_out_a_long_wait() {
     });
     let delivery = deliver(&far, DeliverySettings::default());
     offer(&delivery, &["a"]);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(5)).await;
     assert_eq!(far.requests(), 1);
     assert_eq!(delivery.drain(Duration::from_secs(20)).await, 0);
     assert_eq!(balance(&delivery), (1, vec![]));
@@ -374,8 +379,98 @@ async fn a_dead_backend_never_holds_more_than_the_queue() {
             Ok(room) => room.commit(batch),
             Err(_) => refused += 1,
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
         assert!(delivery.ledger().balance().queued_bytes <= 1_000);
     }
     assert!(refused > 900);
+}
+
+/// A backend whose profiles take memory to prepare.
+struct Hungry {
+    far: Arc<Far>,
+    needed: u64,
+}
+
+#[async_trait]
+impl Exporter for Hungry {
+    fn prepare_all(
+        &self,
+        profiles: &[Profile],
+        memory: &Budget,
+    ) -> Result<Vec<Prepared>, NoMemory> {
+        let needed = self.needed;
+        let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
+        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+    }
+
+    async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
+        self.far.export(batch).await
+    }
+}
+
+fn hungry(far: &Arc<Far>, needed: u64, memory: &Budget) -> Delivery {
+    let far = far.clone();
+    Delivery::start(
+        "test".parse().unwrap(),
+        Arc::new(Hungry { far, needed }),
+        DeliverySettings::default(),
+        &Metrics::default(),
+        &Status::default(),
+        memory.clone(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn preparing_waits_for_memory_and_takes_what_intake_cannot_have() {
+    let memory = Budget::new(100);
+    let far = Far::new(|_, _| Ok(()));
+    let delivery = hungry(&far, 25, &memory);
+    let _full = memory.for_intake().try_take(75).unwrap();
+    let busy = memory.try_take(10).unwrap();
+    offer(&delivery, &["a"]);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(balance(&delivery), (0, vec![]));
+    drop(busy);
+    settle(&delivery).await;
+    assert_eq!(balance(&delivery), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_more_memory_than_there_is_does_not_block_the_rest() {
+    let memory = Budget::new(100);
+    let far = Far::new(|_, _| Ok(()));
+    let delivery = hungry(&far, 101, &memory);
+    offer(&delivery, &["a"]);
+    settle(&delivery).await;
+    assert_eq!(balance(&delivery), (0, vec![(Reason::MemoryLimit, 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn otlp_requests_never_share_a_request_and_count_their_profiles() {
+    let far = Far::new(|_, _| Ok(()));
+    let delivery = deliver(&far, DeliverySettings::default());
+    let request = || {
+        // Two resources, with two profiles and one.
+        let wire = [
+            &[0x0a, 6, 0x12, 4, 0x12, 0, 0x12, 0][..],
+            &[0x0a, 4, 0x12, 2, 0x12, 0],
+        ];
+        let request = Request::read(wire.concat().into(), Compression::None, 100).unwrap();
+        let bodies = Arc::new(request).bodies();
+        let profiles = bodies.into_iter().map(|(labels, otlp)| Profile {
+            labels,
+            body: Body::Otlp(otlp),
+            received: SystemTime::UNIX_EPOCH,
+        });
+        Batch::new(Origin::default(), profiles.collect())
+    };
+    for batch in [request(), request()] {
+        delivery.reserve(&batch).unwrap().commit(batch);
+    }
+    offer(&delivery, &["pprof"]);
+    assert_eq!(delivery.ledger().balance().queued, 7);
+    settle(&delivery).await;
+    let sizes: Vec<usize> = far.requests.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [2, 2, 1]);
+    assert_eq!(balance(&delivery), (7, vec![]));
 }

@@ -49,6 +49,7 @@ fn delivery(answers: bool, on_full: OnFull) -> Arc<Delivery> {
         settings,
         &Metrics::default(),
         &Status::default(),
+        crate::pipeline::Budget::new(u64::MAX),
     ))
 }
 

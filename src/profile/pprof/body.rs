@@ -47,6 +47,21 @@ impl Pprof {
             .as_ref()
     }
 
+    /// What [`Pprof::check`] told, if it has been asked.
+    pub fn checked(&self) -> Option<&Checked> {
+        self.checked.get()?.as_ref().ok()
+    }
+
+    /// The inflated size in bytes, as far as it is known without inflating: the
+    /// end of a gzip stream may lie.
+    pub fn claimed_size(&self) -> u64 {
+        match (self.checked(), &self.bytes[..]) {
+            (Some(checked), _) => checked.inflated,
+            (None, [0x1f, 0x8b, .., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]).into(),
+            (None, plain) => plain.len() as u64,
+        }
+    }
+
     /// Calls `work` with the inflated bytes, which live in a buffer that this
     /// thread uses again. `max_inflated` bounds the inflated size, in bytes.
     pub fn read<T>(

@@ -24,8 +24,9 @@ mod summary;
 pub mod synthetic;
 mod unreadable;
 mod walk;
-mod wire;
 mod write;
+
+use super::wire;
 
 pub use self::{
     body::Pprof,

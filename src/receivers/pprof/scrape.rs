@@ -227,7 +227,7 @@ impl Shared {
         permit: &mut Permit,
         limit: u64,
     ) -> Result<(Pprof, Checked), Failure> {
-        let claimed = claimed_size(pprof.bytes());
+        let claimed = pprof.claimed_size();
         if pprof.bytes().len() <= SMALL && claimed <= SMALL_INFLATED {
             let cap = limit.min(SMALL_INFLATED);
             match pprof.check(cap).cloned() {
@@ -317,15 +317,6 @@ pub(crate) async fn quote(response: Response<Answer>, deadline: Instant) -> Stri
     }
     text.truncate(QUOTED);
     explain::one_line(&String::from_utf8_lossy(&text))
-}
-
-/// The inflated size that the end of a gzip stream claims; the size of anything
-/// else. It may lie.
-fn claimed_size(bytes: &[u8]) -> u64 {
-    match bytes {
-        [0x1f, 0x8b, .., a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]).into(),
-        _ => bytes.len() as u64,
-    }
 }
 
 // === impl Reading ===

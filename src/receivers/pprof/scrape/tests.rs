@@ -64,7 +64,9 @@ async fn a_profile_passes_byte_for_byte_and_is_charged() {
     let (job, target) = job(server.address(), serde_json::json!({}));
     let shared = shared(MEMORY);
     let batch = shared.fetch(&job, &target, 0).await.unwrap();
-    let Body::Pprof(pprof) = &batch.profiles[0].body;
+    let Some(pprof) = batch.profiles[0].body.as_pprof() else {
+        panic!("no pprof")
+    };
     assert_eq!(pprof.bytes()[..], heap()[..]);
     assert_eq!(shared.memory.used(), heap().len() as u64);
     assert_eq!(batch.profiles[0].labels, target.labels);
@@ -211,7 +213,9 @@ async fn only_the_sample_types_to_keep_are_kept() {
     let batch = fetch_with(Answer::ok(heap()), keep("inuse_space"))
         .await
         .unwrap();
-    let Body::Pprof(pprof) = &batch.profiles[0].body;
+    let Some(pprof) = batch.profiles[0].body.as_pprof() else {
+        panic!("no pprof")
+    };
     let summary = pprof.read(MEMORY, summarize).unwrap();
     let types: Vec<&SampleTypeTotal> = summary.as_ref().unwrap().sample_types.iter().collect();
     assert_eq!(types.len(), 1);

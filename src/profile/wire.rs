@@ -22,7 +22,7 @@ pub enum Damage {
 
 /// The unread bytes of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wire<'a>(pub(super) &'a [u8]);
+pub(in crate::profile) struct Wire<'a>(pub(super) &'a [u8]);
 
 /// How deep groups, which pprof does not use, may be nested.
 const MAX_GROUPS: usize = 32;
@@ -35,12 +35,12 @@ const END_GROUP: u32 = 4;
 const FIXED32: u32 = 5;
 
 /// The key of field `number` as an integer.
-pub(super) const fn int(number: u32) -> u32 {
+pub(in crate::profile) const fn int(number: u32) -> u32 {
     number << 3 | VARINT
 }
 
 /// The key of field `number` as a string, a message or packed integers.
-pub(super) const fn len(number: u32) -> u32 {
+pub(in crate::profile) const fn len(number: u32) -> u32 {
     number << 3 | LEN
 }
 
@@ -49,7 +49,7 @@ pub(super) const fn len(number: u32) -> u32 {
 impl<'a> Wire<'a> {
     /// The next field's key; `None` at the end.
     #[inline(always)]
-    pub(super) fn key(&mut self) -> Result<Option<u32>, Damage> {
+    pub(in crate::profile) fn key(&mut self) -> Result<Option<u32>, Damage> {
         match self.0 {
             [] => Ok(None),
             // One byte, field 1 to 15.
@@ -72,7 +72,7 @@ impl<'a> Wire<'a> {
 
     /// An integer; negative ones come as their two's complement.
     #[inline(always)]
-    pub(super) fn varint(&mut self) -> Result<u64, Damage> {
+    pub(in crate::profile) fn varint(&mut self) -> Result<u64, Damage> {
         match self.0 {
             [a @ 0..0x80, rest @ ..] => {
                 self.0 = rest;
@@ -103,7 +103,7 @@ impl<'a> Wire<'a> {
 
     /// The content of a string, a message or packed integers.
     #[inline(always)]
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Damage> {
+    pub(in crate::profile) fn bytes(&mut self) -> Result<&'a [u8], Damage> {
         let length = usize::try_from(self.varint()?).map_err(|_| Damage::Truncated)?;
         let (content, rest) = self.0.split_at_checked(length).ok_or(Damage::Truncated)?;
         self.0 = rest;
@@ -113,15 +113,25 @@ impl<'a> Wire<'a> {
     /// Passes over a field of a message whose known fields end with `known`.
     /// A known field that comes here is encoded wrongly.
     #[cold]
-    pub(super) fn other(&mut self, key: u32, known: u32) -> Result<(), Damage> {
+    pub(in crate::profile) fn other(&mut self, key: u32, known: u32) -> Result<(), Damage> {
         if key >> 3 <= known {
             return Err(Damage::WireType);
         }
         self.skip(key)
     }
 
+    /// Passes over a field of a message whose fields with contents are `known`;
+    /// a known field that is encoded otherwise is damage.
+    pub(in crate::profile) fn other_than(&mut self, key: u32, known: &[u32]) -> Result<(), Damage> {
+        let is_wrong = |right: &u32| right >> 3 == key >> 3 && *right != key;
+        if known.iter().any(is_wrong) {
+            return Err(Damage::WireType);
+        }
+        self.skip(key)
+    }
+
     /// Passes over the field that began with `key`.
-    pub(super) fn skip(&mut self, key: u32) -> Result<(), Damage> {
+    pub(in crate::profile) fn skip(&mut self, key: u32) -> Result<(), Damage> {
         let mut open: Vec<u32> = Vec::new();
         let mut key = key;
         loop {
@@ -149,7 +159,7 @@ impl<'a> Wire<'a> {
 }
 
 /// Appends an integer.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(in crate::profile) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -158,7 +168,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends a field with a string, a message or packed integers.
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, content: &[u8]) {
+pub(in crate::profile) fn put_bytes(out: &mut Vec<u8>, number: u32, content: &[u8]) {
     put_varint(out, u64::from(len(number)));
     put_varint(out, content.len() as u64);
     out.extend_from_slice(content);

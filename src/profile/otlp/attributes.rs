@@ -1,0 +1,191 @@
+//! Resource attributes and labels.
+//!
+//! The labels of an OTLP body are the string attributes of its resource, under
+//! their own names (`service.name`), so that they come back as they were. Since
+//! 1.10 keys and strings may also be indices into the dictionary; both forms are
+//! read, and what is written anew is written inline, because receivers before
+//! 1.10 lose the other.
+//!
+//! | attribute | label | after an edit of labels |
+//! |---|---|---|
+//! | string, not empty | yes | as the label says |
+//! | empty string | no | kept |
+//! | number, bool, bytes, array, map | no | kept |
+//! | a key given twice | the first | the others go when the first changes |
+//! | `__name__` | never written: it is the scope's name | |
+
+use crate::profile::{
+    Labels, LabelsBuilder, NAME,
+    wire::{Damage, Wire, int, len, put_bytes},
+};
+
+// Fields of `Resource`.
+const ATTRIBUTE: u32 = len(1);
+// Fields of `KeyValue`.
+const KEY: u32 = len(1);
+const VALUE: u32 = len(2);
+const KEY_INDEX: u32 = int(3);
+// Fields of `AnyValue`.
+const STRING: u32 = len(1);
+const STRING_INDEX: u32 = int(8);
+/// Of `ProfilesDictionary`.
+const STRING_TABLE: u32 = len(5);
+
+/// The string table of a dictionary, read when it is first asked for.
+pub(super) struct Strings<'a> {
+    dictionary: &'a [&'a [u8]],
+    table: Option<Vec<&'a [u8]>>,
+}
+
+/// An attribute that can be a label.
+struct Attribute<'a> {
+    key: &'a str,
+    value: &'a str,
+}
+
+// === impl Strings ===
+
+impl<'a> Strings<'a> {
+    /// The strings of a dictionary that came in these pieces.
+    pub(super) fn new(dictionary: &'a [&'a [u8]]) -> Self {
+        Self {
+            dictionary,
+            table: None,
+        }
+    }
+
+    fn get(&mut self, index: u64) -> Option<&'a str> {
+        let table = self.table.get_or_insert_with(|| read(self.dictionary));
+        let text = table.get(usize::try_from(index).ok()?)?;
+        std::str::from_utf8(text).ok()
+    }
+}
+
+fn read<'a>(dictionary: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let mut table = Vec::new();
+    for piece in dictionary {
+        let mut wire = Wire(piece);
+        while let Ok(Some(key)) = wire.key() {
+            if key == STRING_TABLE {
+                match wire.bytes() {
+                    Ok(text) => table.push(text),
+                    Err(_) => break,
+                }
+            } else if wire.skip(key).is_err() {
+                break;
+            }
+        }
+    }
+    table
+}
+
+/// The labels that the attributes of a `Resource` are.
+pub(super) fn labels<'d>(resource: &[u8], strings: &mut Strings<'d>) -> Result<Labels, Damage> {
+    let mut labels = LabelsBuilder::default();
+    let mut wire = Wire(resource);
+    while let Some(key) = wire.key()? {
+        if key != ATTRIBUTE {
+            wire.skip(key)?;
+            continue;
+        }
+        if let Some(attribute) = Attribute::read(wire.bytes()?, strings)?
+            && attribute.key != NAME
+            && labels.get(attribute.key).is_none()
+        {
+            labels.set(attribute.key, attribute.value);
+        }
+    }
+    Ok(labels.build())
+}
+
+/// The `Resource` with the string attributes that `labels` are. All else of it
+/// is kept in its bytes and order.
+pub(super) fn edited(
+    resource: &[u8],
+    strings: &mut Strings<'_>,
+    labels: &Labels,
+) -> Result<Vec<u8>, Damage> {
+    let mut out = Vec::with_capacity(resource.len() + 64);
+    let mut written = Vec::with_capacity(labels.len());
+    let mut wire = Wire(resource);
+    loop {
+        let before = wire.0;
+        let Some(key) = wire.key()? else {
+            break;
+        };
+        let mut replaced = false;
+        if key == ATTRIBUTE {
+            if let Some(attribute) = Attribute::read(wire.bytes()?, strings)? {
+                let now = labels.get(attribute.key);
+                replaced = now != Some(attribute.value) || written.contains(&attribute.key);
+                if !replaced {
+                    written.push(attribute.key);
+                }
+            }
+        } else {
+            wire.skip(key)?;
+        }
+        if !replaced {
+            out.extend_from_slice(&before[..before.len() - wire.0.len()]);
+        }
+    }
+    for label in labels {
+        if &*label.name != NAME && !written.contains(&&*label.name) {
+            put_attribute(&mut out, &label.name, &label.value);
+        }
+    }
+    Ok(out)
+}
+
+fn put_attribute(out: &mut Vec<u8>, name: &str, value: &str) {
+    let mut any = Vec::with_capacity(value.len() + 4);
+    put_bytes(&mut any, STRING >> 3, value.as_bytes());
+    let mut attribute = Vec::with_capacity(name.len() + any.len() + 8);
+    put_bytes(&mut attribute, KEY >> 3, name.as_bytes());
+    put_bytes(&mut attribute, VALUE >> 3, &any);
+    put_bytes(out, ATTRIBUTE >> 3, &attribute);
+}
+
+// === impl Attribute ===
+
+impl<'a> Attribute<'a> {
+    /// `None` when it has no key, or a value that is no string or empty.
+    fn read<'d: 'a>(message: &'a [u8], strings: &mut Strings<'d>) -> Result<Option<Self>, Damage> {
+        let (mut key, mut value) = (None, None);
+        let mut wire = Wire(message);
+        while let Some(field) = wire.key()? {
+            match field {
+                KEY => key = std::str::from_utf8(wire.bytes()?).ok(),
+                KEY_INDEX => match wire.varint()? {
+                    0 => {}
+                    index => key = strings.get(index),
+                },
+                VALUE => value = string(wire.bytes()?, strings)?,
+                _ => wire.skip(field)?,
+            }
+        }
+        let attribute = key.zip(value).map(|(key, value)| Self { key, value });
+        Ok(attribute.filter(|a| !a.key.is_empty() && !a.value.is_empty()))
+    }
+}
+
+/// The string that an `AnyValue` is.
+fn string<'a, 'd: 'a>(
+    message: &'a [u8],
+    strings: &mut Strings<'d>,
+) -> Result<Option<&'a str>, Damage> {
+    let mut value = None;
+    let mut wire = Wire(message);
+    while let Some(field) = wire.key()? {
+        match field {
+            STRING => value = std::str::from_utf8(wire.bytes()?).ok(),
+            STRING_INDEX => value = strings.get(wire.varint()?),
+            _ => {
+                wire.skip(field)?;
+                // The last arm of a oneof counts.
+                value = None;
+            }
+        }
+    }
+    Ok(value)
+}
