@@ -8,7 +8,7 @@
 use super::{Failure, Kind};
 use crate::pipeline::{Budget, Permit};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use std::{future::poll_fn, pin::Pin, time::Duration};
 use tokio::time::{Instant, timeout_at};
@@ -64,23 +64,22 @@ pub(super) struct Pieces {
 // === impl Reading ===
 
 impl Reading {
+    /// Refuses an HTTP request that announces more than is allowed.
+    pub fn check(&self, parts: &Parts) -> Result<(), Failure> {
+        self.admit(announced(&parts.headers)).map(|_| ())
+    }
+
     /// Reads the body of an HTTP request.
-    pub async fn read(&self, headers: &HeaderMap, body: Incoming) -> Result<Received, Failure> {
-        let announced = announced(headers, &body);
+    pub async fn read(&self, parts: &Parts, body: Incoming) -> Result<Received, Failure> {
         let mut pieces = Pieces::new(body, self.patience, None);
-        let read = self.read_pieces(announced, &mut pieces).await;
-        if read.is_err() && !headers.contains_key(header::EXPECT) {
+        let read = self.read_pieces(announced(&parts.headers), &mut pieces).await;
+        if read.is_err() && is_alone(parts) {
             pieces.discard().await;
         }
         read
     }
 
-    async fn read_pieces(
-        &self,
-        announced: Option<u64>,
-        pieces: &mut Pieces,
-    ) -> Result<Received, Failure> {
-        let expected = announced.unwrap_or(0);
+    async fn read_pieces(&self, expected: u64, pieces: &mut Pieces) -> Result<Received, Failure> {
         self.admit(expected)?;
         let mut buffer = Buffer::new(self)?;
         while let Some(piece) = pieces.next().await? {
@@ -118,18 +117,26 @@ impl Reading {
     }
 }
 
-/// The size that the headers announce.
-fn announced(headers: &HeaderMap, body: &Incoming) -> Option<u64> {
-    let header = headers.get(header::CONTENT_LENGTH);
-    header
+/// The size that the headers announce; 0 when they do not.
+fn announced(headers: &HeaderMap) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH);
+    length
         .and_then(|value| value.to_str().ok()?.parse().ok())
-        .or_else(|| body.size_hint().exact())
+        .unwrap_or(0)
 }
 
-/// Reads on for a moment and keeps nothing: a sender whose connection is closed
-/// under its hands does not read the answer.
-pub(super) async fn discard(body: Incoming) {
-    Pieces::new(body, Duration::ZERO, None).discard().await;
+/// Whether the connection ends when the body is not read: HTTP/1, unless the
+/// client waits for leave to send.
+fn is_alone(parts: &Parts) -> bool {
+    parts.version != Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT)
+}
+
+/// Reads on for a moment and keeps nothing: who sends over HTTP/1, and finds the
+/// connection closed meanwhile, does not read the answer.
+pub async fn discard(parts: &Parts, body: Incoming) {
+    if is_alone(parts) && !body.is_end_stream() {
+        Pieces::new(body, Duration::ZERO, None).discard().await;
+    }
 }
 
 // === impl Pieces ===

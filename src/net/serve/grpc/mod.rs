@@ -69,12 +69,15 @@ pub struct Message {
     pub coding: Coding,
 }
 
+/// Says what a path is that is not served.
+pub type Unknown = Box<dyn Fn(&str) -> String + Send + Sync>;
+
 /// Serves methods, health and reflection.
 pub struct GrpcHandler {
     methods: Vec<(&'static str, Arc<dyn Method>)>,
     side: Side,
     /// What is said about a path that is nobody's.
-    unknown: fn(&str) -> String,
+    unknown: Unknown,
 }
 
 // === impl Head ===
@@ -159,7 +162,7 @@ impl GrpcHandler {
     pub fn new(
         methods: Vec<(&'static str, Arc<dyn Method>)>,
         descriptors: &'static [u8],
-        unknown: fn(&str) -> String,
+        unknown: Unknown,
         stop: CancellationToken,
     ) -> Self {
         let services = methods.iter().filter_map(|(path, _)| service(path));
@@ -241,10 +244,8 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 
 /// Tells who speaks plain HTTP to a gRPC port, as OTLP over HTTP to 4317.
 async fn no_grpc(request: Request<Incoming>) -> Response<Answer> {
-    let expects = request.headers().contains_key(header::EXPECT);
-    if request.version() != Version::HTTP_2 && !expects {
-        discard(request.into_body()).await;
-    }
+    let (parts, body) = request.into_parts();
+    discard(&parts, body).await;
     let text = "this port speaks gRPC: HTTP/2 with content-type application/grpc\n";
     let mut response = Response::new(Answer::full(text));
     *response.status_mut() = Kind::MediaType.http();
