@@ -72,7 +72,9 @@ impl Reading {
     /// Reads the body of an HTTP request.
     pub async fn read(&self, parts: &Parts, body: Incoming) -> Result<Received, Failure> {
         let mut pieces = Pieces::new(body, self.patience, None);
-        let read = self.read_pieces(announced(&parts.headers), &mut pieces).await;
+        let read = self
+            .read_pieces(announced(&parts.headers), &mut pieces)
+            .await;
         if read.is_err() && is_alone(parts) {
             pieces.discard().await;
         }

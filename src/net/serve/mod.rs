@@ -34,7 +34,7 @@ mod tests;
 
 pub use self::{
     answer::Answer,
-    body::{Reading, Received},
+    body::{Reading, Received, discard},
     coding::Coding,
     cors::{Cors, WithHeaders},
     failure::{Encoding, Failure, Kind},

@@ -49,7 +49,9 @@ impl Export {
         let metadata = self.metadata.of(&head.headers).collect();
         let origin = self.intake.origin(Transport::Grpc, &head.peer, metadata);
         let is_late = || head.is_late();
-        self.intake.take(parcel, &self.reading, origin, is_late).await
+        self.intake
+            .take(parcel, &self.reading, origin, is_late)
+            .await
     }
 }
 

@@ -6,8 +6,7 @@ use super::{
 };
 use crate::{
     net::serve::{
-        Answer, Answering, Coding, Encoding, Failure, Handler, Kind, Peer, Picked, Reading,
-        discard,
+        Answer, Answering, Coding, Encoding, Failure, Handler, Kind, Peer, Picked, Reading, discard,
     },
     profile::Transport,
 };
@@ -89,7 +88,9 @@ impl Profiles {
         };
         let metadata = self.metadata.of(&parts.headers).collect();
         let origin = self.intake.origin(Transport::Http, peer, metadata);
-        self.intake.take(parcel, &self.reading, origin, || false).await
+        self.intake
+            .take(parcel, &self.reading, origin, || false)
+            .await
     }
 }
 
@@ -117,7 +118,10 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Failure> {
     };
     let known = value.to_str().ok().and_then(Coding::parse);
     known.ok_or_else(|| {
-        let message = format!("content-encoding {value:?} is not supported: {}", Coding::ALL);
+        let message = format!(
+            "content-encoding {value:?} is not supported: {}",
+            Coding::ALL
+        );
         Failure::new(Kind::MediaType, message)
     })
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
-    pipeline::{Budget, Context, Entry, Permit, Reason, Refusal, RefusalKind},
+    pipeline::{Context, Entry, Permit, Reason, Refusal, RefusalKind},
     profile::{
         Batch, Body, Labels, Origin, Profile, Transport,
         otlp::{
@@ -17,12 +17,7 @@ use crate::{
     runtime::blocking,
 };
 use bytes::Bytes;
-use std::{
-    future::Future,
-    sync::Arc,
-    thread,
-    time::SystemTime,
-};
+use std::{future::Future, sync::Arc, thread, time::SystemTime};
 use tokio::sync::Semaphore;
 
 /// Inflating and walking less than this is done where it came in.
@@ -42,7 +37,6 @@ const PER_BODY: u64 = 512;
 pub(super) struct Intake {
     receiver: Arc<str>,
     out: Entry,
-    memory: Budget,
     requests: Requests,
     /// Requests at a time.
     places: Semaphore,
@@ -87,7 +81,6 @@ impl Intake {
         Self {
             receiver: context.id.shared(),
             out,
-            memory: context.memory.clone(),
             requests,
             places: Semaphore::new(limit as usize),
             limit,
@@ -172,7 +165,10 @@ impl Intake {
             received,
         });
         let batch = Batch::new(origin, profiles.collect()).charged(Arc::new(permit));
-        self.out.offer(batch).await.map_err(|refusal| refused(&refusal))
+        self.out
+            .offer(batch)
+            .await
+            .map_err(|refusal| refused(&refusal))
     }
 
     /// Tries with what the body claims to be first, and only if that is not true
@@ -284,17 +280,18 @@ impl Work {
         }
     }
 
-    /// The walk takes as much as the plain request at most, and what was
-    /// inflated.
+    /// What inflating may take is charged before, and the outline as it grows.
     fn outline(&mut self, wire: Bytes, compression: Compression) -> Result<Request, Wrong> {
-        let plain = match compression {
-            Compression::None => wire.len() as u64,
-            Compression::Gzip => self.max * 2,
+        let inflated = match compression {
+            Compression::None => 0,
+            Compression::Gzip => self.max,
             // Its buffer grows by doubling.
-            Compression::Zstd => self.max * 3,
+            Compression::Zstd => self.max * 2,
         };
-        self.charge(wire.len() as u64 + plain + Request::OUTLINE_SLACK)?;
-        let request = Request::read(wire, compression, self.max)?;
+        self.charge(wire.len() as u64 + inflated)?;
+        let permit = &mut self.permit;
+        let mut grant = |more| permit.grow(more);
+        let request = Request::read_within(wire, compression, self.max, &mut grant)?;
         self.charge(request.held())?;
         Ok(request)
     }
@@ -330,6 +327,7 @@ impl From<Unreadable> for Wrong {
     fn from(error: Unreadable) -> Self {
         match error {
             Unreadable::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            Unreadable::NoMemory => Self::Memory,
             other => Self::Invalid(other.to_string()),
         }
     }

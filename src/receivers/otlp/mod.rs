@@ -49,6 +49,14 @@ pub struct OtlpReceiver {
     http: Option<Plan>,
 }
 
+/// A receiver whose addresses are bound.
+struct Bound {
+    context: Context,
+    settings: Settings,
+    grpc: Option<Server>,
+    http: Option<Server>,
+}
+
 // === impl Settings ===
 
 impl Settings {
@@ -59,8 +67,14 @@ impl Settings {
             return Err(problems);
         }
         let (grpc, http) = (&self.protocols.grpc, &self.protocols.http);
-        let grpc = grpc.as_ref().map(|p| p.server.plan(&p.endpoint)).transpose();
-        let http = http.as_ref().map(|p| p.server.plan(&p.endpoint)).transpose();
+        let grpc = grpc
+            .as_ref()
+            .map(|p| p.server.plan(&p.endpoint))
+            .transpose();
+        let http = http
+            .as_ref()
+            .map(|p| p.server.plan(&p.endpoint))
+            .transpose();
         match (grpc, http) {
             (Ok(grpc), Ok(http)) => Ok(OtlpReceiver {
                 context: context.clone(),
@@ -82,21 +96,48 @@ impl Receiver for OtlpReceiver {
         out: Entry,
         stop: CancellationToken,
     ) -> Result<(), ReceiverError> {
-        let grpc = bind(self.grpc.clone()).await?;
-        let http = bind(self.http.clone()).await?;
-        let tasks = Tasks::default();
-        if let Some(server) = grpc {
-            self.serve_grpc(server, out.clone(), &tasks, &stop);
-        }
-        if let Some(server) = http {
-            self.serve_http(server, out, &tasks, &stop);
-        }
-        tasks.wait().await;
+        self.bind().await?.serve(out, stop).await;
         Ok(())
     }
 }
 
 impl OtlpReceiver {
+    /// Both listeners, or none.
+    async fn bind(self) -> Result<Bound, ReceiverError> {
+        Ok(Bound {
+            grpc: bind(self.grpc).await?,
+            http: bind(self.http).await?,
+            context: self.context,
+            settings: self.settings,
+        })
+    }
+}
+
+async fn bind(plan: Option<Plan>) -> Result<Option<Server>, ReceiverError> {
+    let Some(plan) = plan else {
+        return Ok(None);
+    };
+    let bound = plan.bind().await;
+    bound.map(Some).map_err(|error| ReceiverError::Bind {
+        endpoint: error.endpoint.clone(),
+        source: error.into_source(),
+    })
+}
+
+// === impl Bound ===
+
+impl Bound {
+    async fn serve(mut self, out: Entry, stop: CancellationToken) {
+        let tasks = Tasks::default();
+        if let Some(server) = self.grpc.take() {
+            self.serve_grpc(server, out.clone(), &tasks, &stop);
+        }
+        if let Some(server) = self.http.take() {
+            self.serve_http(server, out, &tasks, &stop);
+        }
+        tasks.wait().await;
+    }
+
     fn serve_grpc(&self, server: Server, out: Entry, tasks: &Tasks, stop: &CancellationToken) {
         let Some(protocol) = &self.settings.protocols.grpc else {
             return;
@@ -131,7 +172,8 @@ impl OtlpReceiver {
         let picked = settings.include_metadata.picked();
         let handler: Arc<dyn Handler> =
             Arc::new(Profiles::new(self.intake("http", out), reading, picked));
-        let handler = WithHeaders::around(handler, settings.cors.clone(), &settings.response_headers);
+        let handler =
+            WithHeaders::around(handler, settings.cors.clone(), &settings.response_headers);
         tasks.spawn("otlp http", server.run(handler, stop.clone()));
     }
 
@@ -155,17 +197,6 @@ impl OtlpReceiver {
             "listening"
         );
     }
-}
-
-async fn bind(plan: Option<Plan>) -> Result<Option<Server>, ReceiverError> {
-    let Some(plan) = plan else {
-        return Ok(None);
-    };
-    let bound = plan.bind().await;
-    bound.map(Some).map_err(|error| ReceiverError::Bind {
-        endpoint: error.endpoint.clone(),
-        source: error.into_source(),
-    })
 }
 
 /// What is said about calls and paths of other signals.

@@ -83,7 +83,10 @@ impl ComponentSettings for Settings {
             _ => {}
         }
         if self.max_concurrent_requests == 0 {
-            problems.push(Problem::new("max_concurrent_requests", "it must be above 0"));
+            problems.push(Problem::new(
+                "max_concurrent_requests",
+                "it must be above 0",
+            ));
         }
         problems
     }
@@ -91,8 +94,14 @@ impl ComponentSettings for Settings {
 
 /// Problems of both protocols, seen from the component.
 pub(super) fn below(grpc: Option<Vec<Problem>>, http: Option<Vec<Problem>>) -> Vec<Problem> {
-    let grpc = grpc.into_iter().flatten().map(|p| p.below("protocols.grpc"));
-    let http = http.into_iter().flatten().map(|p| p.below("protocols.http"));
+    let grpc = grpc
+        .into_iter()
+        .flatten()
+        .map(|p| p.below("protocols.grpc"));
+    let http = http
+        .into_iter()
+        .flatten()
+        .map(|p| p.below("protocols.http"));
     grpc.chain(http).collect()
 }
 

@@ -62,7 +62,16 @@ mod tests {
 
     #[test]
     fn what_is_no_single_positive_integer_is_refused() {
-        for value in ["", "0", "-1", "+1", "1.0", "one", "1,1", "99999999999999999999"] {
+        for value in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "1.0",
+            "one",
+            "1,1",
+            "99999999999999999999",
+        ] {
             let error = verdict(&[value]).unwrap_err();
             assert!(error.contains("positive integer"), "{value}: {error}");
         }
