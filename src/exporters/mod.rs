@@ -6,4 +6,5 @@ pub mod file;
 pub mod otlp;
 pub mod otlp_http;
 pub mod parca;
+mod pprofs;
 pub mod shared;

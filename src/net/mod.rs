@@ -5,6 +5,7 @@
 //! - [`connect`]: from an address to a stream: names, proxies, TLS
 //! - [`tls`], [`live_file`]: certificates and secrets that follow their files
 //! - [`listen`](mod@listen): binding
+//! - [`serve`]: what every push receiver listens with
 //!
 //! Knows no component.
 
@@ -16,6 +17,7 @@ pub mod listen;
 pub mod live_file;
 pub mod proxy;
 pub mod resolve;
+pub mod serve;
 mod spawn;
 mod stream;
 #[cfg(test)]

@@ -7,26 +7,32 @@
 use super::{
     labels::{self, LabelRule},
     observe::Observer,
-    request,
-    settings::Settings,
+    passage, request,
+    settings::{OtlpAs, Settings},
 };
 use crate::{
-    exporters::shared::{RuleObserver, halves},
+    exporters::{
+        pprofs::{AsPprof, NoPprof, Open, Requests},
+        shared::{RuleObserver, halves},
+    },
     pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
-        pprof::{
-            Pprof, compress, repair, split_by_labels, split_by_samples, summarize,
-        },
+        otlp::{self, Otlp},
+        pprof::{Pprof, compress, repair, split_by_labels, split_by_samples, summarize},
     },
 };
 use std::time::SystemTime;
+
+/// The rule of an OTLP body that gives no pprof.
+const UNCONVERTIBLE: &str = "unconvertible";
 
 /// The steps before sending, and their bounds.
 #[derive(Debug)]
 pub(super) struct Preparer {
     max_bytes: u64,
     max_inflated: u64,
+    otlp_as: OtlpAs,
     sample_labels: Vec<String>,
     series_limit: usize,
     observer: Observer,
@@ -39,6 +45,7 @@ impl Preparer {
         Self {
             max_bytes: settings.max_request_bytes.get(),
             max_inflated: settings.max_inflated_bytes.get(),
+            otlp_as: settings.otlp_as,
             sample_labels: settings.sample_labels.clone(),
             series_limit: usize::try_from(settings.sample_label_series_limit).unwrap_or(usize::MAX),
             observer,
@@ -54,7 +61,54 @@ impl Preparer {
     ) -> Result<Vec<Prepared>, NoMemory> {
         let needed = profiles.iter().map(|profile| self.cost(profile)).sum();
         let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
-        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+        let mut requests = Requests::new(memory);
+        let mut prepared = Vec::with_capacity(profiles.len());
+        for profile in profiles {
+            prepared.push(match profile.body.as_otlp() {
+                Some(otlp) => {
+                    let open = requests.open(otlp)?;
+                    self.prepare_otlp(profile, otlp, open)
+                }
+                None => self.prepare(profile.clone()),
+            });
+        }
+        Ok(prepared)
+    }
+
+    /// The parts to send for an OTLP body: itself, if Parca bears it, or pprofs.
+    fn prepare_otlp(
+        &self,
+        profile: &Profile,
+        otlp: &Otlp,
+        open: Result<&Open, &otlp::Unreadable>,
+    ) -> Prepared {
+        let dropped = |error: NoPprof| {
+            self.rules()
+                .dropped(&profile.labels, UNCONVERTIBLE, &error.to_string());
+            error.reason()
+        };
+        let open = open.map_err(|error| dropped(error.clone().into()))?;
+        let resource = open.resource(otlp).map_err(|error| dropped(error.into()))?;
+        if self.otlp_as == OtlpAs::Otlp
+            && profile.byte_len() <= self.max_bytes
+            && passage::check(&resource, open.dictionary()).is_ok()
+        {
+            let samples = resource.scope_profiles.iter().flat_map(|s| &s.profiles);
+            return Ok(vec![Part {
+                bytes: profile.byte_len(),
+                rows: samples.map(|profile| profile.samples.len() as u64).sum(),
+                profile: profile.clone(),
+            }]);
+        }
+        let convert = AsPprof {
+            max_inflated: self.max_inflated,
+        };
+        let pprofs = convert.convert(profile, &resource, open).map_err(dropped)?;
+        let mut parts = Vec::with_capacity(pprofs.len());
+        for pprof in pprofs {
+            parts.extend(self.prepare(pprof)?);
+        }
+        Ok(parts)
     }
 
     /// The memory that preparing a profile takes beside its body, in bytes.

@@ -34,6 +34,8 @@ pub struct Settings {
     pub max_request_rows: u64,
     /// The most profiles of one request.
     pub max_request_profiles: u64,
+    /// What OTLP bodies are sent as.
+    pub otlp_as: OtlpAs,
     /// The largest profile once inflated; larger ones are dropped, for Parca
     /// itself has no such limit.
     pub max_inflated_bytes: ByteSize,
@@ -55,6 +57,19 @@ pub enum Compression {
     None,
     /// gzip.
     Gzip,
+}
+
+/// What OTLP bodies are sent as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpAs {
+    /// As pprofs, which every Parca stores under the right names.
+    #[default]
+    Pprof,
+    /// As OTLP, but only what Parca's OTLP intake (0.27 and newer) bears: frames
+    /// without lines (that Parca symbolises itself), one value a sample, all types
+    /// set. All else still goes as pprof.
+    Otlp,
 }
 
 // === impl Settings ===
@@ -97,6 +112,7 @@ impl Default for Settings {
             max_request_bytes: ByteSize::new(1_000_000),
             max_request_rows: 20_000,
             max_request_profiles: 1_000,
+            otlp_as: OtlpAs::default(),
             max_inflated_bytes: ByteSize::new(64 << 20),
             sample_labels: Vec::new(),
             sample_label_series_limit: 100,

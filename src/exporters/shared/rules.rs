@@ -86,7 +86,9 @@ impl RuleObserver {
         Reason::InvalidProfile
     }
 
-    fn dropped(&self, series: &Labels, rule: &'static str, what: &str) {
+    /// A body of another kind gives no pprof; what it is dropped with is told by
+    /// who found out.
+    pub fn dropped(&self, series: &Labels, rule: &'static str, what: &str) {
         let labels = self.rule(rule);
         self.counters.unrepairable.get_or_create(&labels).inc();
         if self.quiet.may_say(series, rule) {

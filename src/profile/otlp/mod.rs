@@ -28,6 +28,7 @@ pub mod json;
 mod layout;
 mod outline;
 mod request;
+mod room;
 mod unreadable;
 
 pub use self::{

@@ -20,9 +20,7 @@ fn sender(json: serde_json::Value) -> HttpClient {
 
 /// A server that reads whole requests, hands them on, and answers `taken`; the
 /// number of its connections.
-async fn taking(
-    tls: Option<Arc<rustls::ServerConfig>>,
-) -> (SocketAddr, Bodies, Arc<AtomicUsize>) {
+async fn taking(tls: Option<Arc<rustls::ServerConfig>>) -> (SocketAddr, Bodies, Arc<AtomicUsize>) {
     let (tell, bodies) = unbounded_channel();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -47,10 +45,16 @@ async fn taking(
             Tasks::default().spawn("connection", async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
                 let _ = match tls {
-                    None => builder.serve_connection(TokioIo::new(stream), service).await,
+                    None => {
+                        builder
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await
+                    }
                     Some(tls) => {
                         let stream = TlsAcceptor::from(tls).accept(stream).await.unwrap();
-                        builder.serve_connection(TokioIo::new(stream), service).await
+                        builder
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await
                     }
                 };
             });
@@ -313,7 +317,10 @@ async fn no_redirect_is_followed_with_a_body() {
     let client = sender(json!({}));
     let url = format!("http://{}/", here.address);
     let (status, _) = post(&client, url, &Bytes::from_static(b"x")).await.unwrap();
-    assert_eq!((status.as_u16(), connections.load(Ordering::SeqCst)), (307, 0));
+    assert_eq!(
+        (status.as_u16(), connections.load(Ordering::SeqCst)),
+        (307, 0)
+    );
 }
 
 #[tokio::test]
