@@ -4,3 +4,4 @@
 pub mod debug;
 pub mod file;
 pub mod parca;
+mod pprofs;

@@ -35,9 +35,14 @@ fn profile(body: Bytes) -> Profile {
     }
 }
 
+fn prepare(exporter: &dyn Exporter, profile: Profile) -> Prepared {
+    let prepared = exporter.prepare_all(&[profile], &Budget::new(u64::MAX));
+    prepared.unwrap().remove(0)
+}
+
 /// Prepares and exports, as delivery does.
 async fn export(exporter: &dyn Exporter, profile: Profile) -> Result<(), ExportError> {
-    for part in exporter.prepare(profile).unwrap() {
+    for part in prepare(exporter, profile).unwrap() {
         let batch = Batch::new(Origin::default(), vec![part.profile]);
         exporter.export(&batch).await?;
     }
@@ -112,11 +117,11 @@ fn what_is_no_pprof_or_too_large_is_dropped() {
     let exporter = small.build(&context()).unwrap();
     let body = SyntheticProfile::heap(1).encode();
     assert_eq!(
-        exporter.prepare(profile(body)).unwrap_err(),
+        prepare(&*exporter, profile(body)).unwrap_err(),
         Reason::TooLarge
     );
     assert_eq!(
-        exporter.prepare(profile("<html>".into())).unwrap_err(),
+        prepare(&*exporter, profile("<html>".into())).unwrap_err(),
         Reason::InvalidProfile
     );
 
@@ -125,7 +130,7 @@ fn what_is_no_pprof_or_too_large_is_dropped() {
     let exporter = shallow.build(&context()).unwrap();
     let body = SyntheticProfile::heap(1).encode();
     assert_eq!(
-        exporter.prepare(profile(body)).unwrap_err(),
+        prepare(&*exporter, profile(body)).unwrap_err(),
         Reason::TooLarge
     );
 }

@@ -7,8 +7,14 @@
 
 use super::Unreadable;
 use bytes::Bytes;
-use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
-use std::cell::Cell;
+use flate2::{
+    Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status,
+    bufread::MultiGzDecoder,
+};
+use std::{
+    cell::Cell,
+    io::{self, Read},
+};
 
 /// How gzip begins.
 pub(super) const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -59,6 +65,22 @@ pub fn inflate(body: &Bytes, max_inflated: u64) -> Result<Bytes, Unreadable> {
         return plain(body, max_inflated).map(|_| body.clone());
     }
     with_inflated(body, max_inflated, Bytes::copy_from_slice)
+}
+
+/// The inflated size of `body` in bytes, found without keeping what is inflated.
+pub fn measure(body: &[u8], max_inflated: u64) -> Result<u64, Unreadable> {
+    if !body.starts_with(GZIP) {
+        return plain(body, max_inflated).map(|plain| plain.len() as u64);
+    }
+    let mut inflated = MultiGzDecoder::new(body).take(max_inflated.saturating_add(1));
+    match io::copy(&mut inflated, &mut io::sink()) {
+        Ok(size) if size > max_inflated => Err(Unreadable::TooLarge { max: max_inflated }),
+        Ok(size) => Ok(size),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Unreadable::TruncatedGzip)
+        }
+        Err(_) => Err(Unreadable::CorruptGzip),
+    }
 }
 
 /// `plain` as gzip, level 1.

@@ -31,7 +31,7 @@ use super::wire;
 pub use self::{
     body::Pprof,
     check::{Checked, check},
-    inflate::{compress, inflate, with_inflated},
+    inflate::{compress, inflate, measure, with_inflated},
     repair::{Repaired, repair},
     rules::{Action, Rule, RuleSet},
     split::{
@@ -43,6 +43,8 @@ pub use self::{
     wire::Damage,
     write::{Frame, ProfileWriter, with_comments},
 };
+
+pub(in crate::profile) use self::decode::decode;
 
 #[cfg(test)]
 mod tests;

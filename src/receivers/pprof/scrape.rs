@@ -12,7 +12,7 @@ use crate::{
     pipeline::{Budget, Permit, Refusal},
     profile::{
         Batch, Body, Origin, Profile, Transport,
-        pprof::{Checked, Pprof, Unreadable, keep_sample_types},
+        pprof::{Checked, Pprof, Unreadable, keep_sample_types, measure},
     },
     runtime::blocking,
 };
@@ -228,6 +228,14 @@ impl Shared {
         limit: u64,
     ) -> Result<(Pprof, Checked), Failure> {
         let claimed = pprof.claimed_size();
+        if claimed > limit {
+            // A bomb, or damage: told apart without the memory of either.
+            let body = pprof.bytes().clone();
+            let measured = move || measure(&body, limit);
+            self.off_thread(measured)
+                .await?
+                .map_err(|error| unreadable(&error))?;
+        }
         if pprof.bytes().len() <= SMALL && claimed <= SMALL_INFLATED {
             let cap = limit.min(SMALL_INFLATED);
             match pprof.check(cap).cloned() {
