@@ -5,10 +5,11 @@
 //! process's memory.
 
 use crate::{
+    r#gen::opentelemetry::proto::profiles::v1development::{ProfilesDictionary, ResourceProfiles},
     pipeline::{Budget, NoMemory, Permit, Reason},
     profile::{
         Body, Profile,
-        convert::{ConvertError, PprofOptions, to_pprof},
+        convert::{ConvertError, Converted, PprofOptions, to_pprof},
         otlp::{Opened, Otlp, Unreadable},
         pprof,
     },
@@ -28,6 +29,13 @@ pub(crate) struct Open {
     _taken: Permit,
 }
 
+/// The request that bodies came in, opened when its first one is asked for.
+#[derive(Debug)]
+pub(crate) struct Requests<'a> {
+    memory: &'a Budget,
+    open: Option<(&'a Otlp, Result<Open, Unreadable>)>,
+}
+
 /// Why a body gives no pprof.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoPprof {
@@ -44,10 +52,7 @@ pub(crate) enum NoPprof {
 impl Open {
     /// Opens the request of `otlp`. The error of the inner result is the
     /// request's, that of the outer says to try later.
-    pub(crate) fn new(
-        otlp: &Otlp,
-        memory: &Budget,
-    ) -> Result<Result<Self, Unreadable>, NoMemory> {
+    pub(crate) fn new(otlp: &Otlp, memory: &Budget) -> Result<Result<Self, Unreadable>, NoMemory> {
         let request = otlp.request();
         let plain_len = request.plain_len();
         let mut taken = take(memory, plain_len)?;
@@ -71,9 +76,33 @@ impl Open {
         }))
     }
 
-    /// The request.
-    pub(crate) fn opened(&self) -> &Opened {
-        &self.opened
+    /// The tables of the request.
+    pub(crate) fn dictionary(&self) -> &ProfilesDictionary {
+        self.opened.dictionary()
+    }
+
+    /// The resource that `otlp` is.
+    pub(crate) fn resource(&self, otlp: &Otlp) -> Result<ResourceProfiles, Unreadable> {
+        self.opened.resource(otlp)
+    }
+}
+
+// === impl Requests ===
+
+impl<'a> Requests<'a> {
+    /// None is open; opening takes from `memory`.
+    pub(crate) fn new(memory: &'a Budget) -> Self {
+        Self { memory, open: None }
+    }
+
+    /// The request of `otlp`. One is open at a time.
+    pub(crate) fn open(&mut self, otlp: &'a Otlp) -> Result<Result<&Open, &Unreadable>, NoMemory> {
+        let known = self.open.take().filter(|(first, _)| first.is_of(otlp));
+        let known = match known {
+            Some(known) => known,
+            None => (otlp, Open::new(otlp, self.memory)?),
+        };
+        Ok(self.open.insert(known).1.as_ref())
     }
 }
 
@@ -91,34 +120,31 @@ impl AsPprof {
         profiles: &[Profile],
         memory: &Budget,
     ) -> Result<Vec<Result<Vec<Profile>, NoPprof>>, NoMemory> {
-        let mut open: Option<(&Otlp, Result<Open, Unreadable>)> = None;
+        let mut requests = Requests::new(memory);
         let mut all = Vec::with_capacity(profiles.len());
         for profile in profiles {
             let Some(otlp) = profile.body.as_otlp() else {
                 all.push(Ok(vec![profile.clone()]));
                 continue;
             };
-            let known = open.take().filter(|(first, _)| first.is_of(otlp));
-            let (_, request) = match known {
-                Some(known) => open.insert(known),
-                None => open.insert((otlp, Open::new(otlp, memory)?)),
-            };
-            all.push(match request {
-                Ok(request) => self.convert(profile, otlp, request),
+            all.push(match requests.open(otlp)? {
+                Ok(open) => match open.resource(otlp) {
+                    Ok(resource) => self.convert(profile, &resource, open),
+                    Err(unreadable) => Err(unreadable.into()),
+                },
                 Err(unreadable) => Err(unreadable.clone().into()),
             });
         }
         Ok(all)
     }
 
-    /// The pprofs of one body.
+    /// The pprofs of one body, whose resource was taken from `open`.
     pub(crate) fn convert(
         self,
         profile: &Profile,
-        otlp: &Otlp,
-        request: &Open,
+        resource: &ResourceProfiles,
+        open: &Open,
     ) -> Result<Vec<Profile>, NoPprof> {
-        let resource = request.opened.resource(otlp)?;
         let options = PprofOptions {
             received: profile.received,
             max_inflated: self.max_inflated,
@@ -128,9 +154,8 @@ impl AsPprof {
             original_payload: true,
             gzip: true,
         };
-        let dictionary = request.opened.dictionary();
-        let converted = to_pprof(&profile.labels, &resource, dictionary, &options)?;
-        let pprof = |converted: crate::profile::convert::Converted| Profile {
+        let converted = to_pprof(&profile.labels, resource, open.dictionary(), &options)?;
+        let pprof = |converted: Converted| Profile {
             labels: converted.labels,
             body: Body::Pprof(converted.pprof),
             received: profile.received,
@@ -154,3 +179,6 @@ impl NoPprof {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::{exporters::pprofs::tests::as_otlp, profile::otlp::Compression};
 use crate::{
     pipeline::Budget,
     profile::{
@@ -107,6 +108,23 @@ async fn a_profile_becomes_a_file_with_its_labels_inside() {
             ]
         );
     }
+}
+
+#[tokio::test]
+async fn an_otlp_body_is_written_as_the_pprof_that_it_stands_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let exporter = settings(folder.path()).build(&context()).unwrap();
+    let body = Pprof::new(SyntheticProfile::heap(1).encode());
+    let otlp = as_otlp(&[("api", body.clone())], Compression::Gzip).remove(0);
+    export(&*exporter, otlp).await.unwrap();
+    let names = names(folder.path());
+    assert_eq!(names, ["19700101T000000.000Z_api_memory.pb.gz"]);
+    let written = fs::read(folder.path().join(&names[0])).unwrap();
+    let samples = |bytes: Bytes| {
+        let inflated = inflate(&bytes, 1 << 22).unwrap();
+        summarize(&inflated).unwrap().sample_types
+    };
+    assert_eq!(samples(written.into()), samples(body.bytes().clone()));
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod assemble;
 mod attributes;
 mod body;
 mod compression;
+mod divide;
 mod guard;
 pub mod json;
 mod layout;
@@ -30,9 +31,10 @@ mod request;
 mod unreadable;
 
 pub use self::{
-    assemble::{Encoded, assemble},
+    assemble::{Encoded, assemble, untouched},
     body::Otlp,
     compression::Compression,
+    divide::halves,
     guard::{Census, census},
     request::{Opened, Request},
     unreadable::Unreadable,

@@ -23,21 +23,36 @@ use crate::r#gen::opentelemetry::proto::{
 use std::collections::HashSet;
 
 /// Why a resource cannot go as OTLP.
-type Unfit = &'static str;
+pub(super) type Unfit = &'static str;
 
-/// Whether the tables of a request can be sent at all.
-pub(super) fn check_dictionary(dictionary: &ProfilesDictionary) -> Result<(), Unfit> {
+/// Whether a resource can be sent with these tables.
+pub(super) fn check(
+    resource: &ResourceProfiles,
+    dictionary: &ProfilesDictionary,
+) -> Result<(), Unfit> {
+    // The resource first: it is smaller, and often at fault.
+    check_resource(resource, dictionary)?;
+    check_dictionary(dictionary)
+}
+
+fn check_dictionary(dictionary: &ProfilesDictionary) -> Result<(), Unfit> {
     let first = [
         dictionary.mapping_table.first() == Some(&Mapping::default()),
         dictionary.location_table.first() == Some(&Location::default()),
         dictionary.function_table.first() == Some(&Default::default()),
         dictionary.link_table.first().is_some_and(is_zero),
-        dictionary.string_table.first().is_some_and(String::is_empty),
+        dictionary
+            .string_table
+            .first()
+            .is_some_and(String::is_empty),
         dictionary.attribute_table.first() == Some(&KeyValueAndUnit::default()),
         dictionary.stack_table.first() == Some(&Default::default()),
     ];
     require(!first.contains(&false), "a table lacks its zero entry")?;
-    let lines = dictionary.location_table.iter().any(|l| !l.lines.is_empty());
+    let lines = dictionary
+        .location_table
+        .iter()
+        .any(|l| !l.lines.is_empty());
     require(!lines, "frames have lines")?;
     let strings = dictionary.string_table.len();
     let attributes = dictionary.attribute_table.len();
@@ -56,9 +71,10 @@ pub(super) fn check_dictionary(dictionary: &ProfilesDictionary) -> Result<(), Un
         ];
         all(&texts, strings)
     });
-    let keys = dictionary.attribute_table.iter().all(|attribute| {
-        all(&[attribute.key_strindex, attribute.unit_strindex], strings)
-    });
+    let keys = dictionary
+        .attribute_table
+        .iter()
+        .all(|attribute| all(&[attribute.key_strindex, attribute.unit_strindex], strings));
     let stacks = dictionary
         .stack_table
         .iter()
@@ -72,8 +88,7 @@ pub(super) fn check_dictionary(dictionary: &ProfilesDictionary) -> Result<(), Un
     require(links.into_iter().all(sound), "a link's ids have no length")
 }
 
-/// Whether a resource can be sent with these tables, which passed their check.
-pub(super) fn check_resource(
+fn check_resource(
     resource: &ResourceProfiles,
     dictionary: &ProfilesDictionary,
 ) -> Result<(), Unfit> {
@@ -98,7 +113,10 @@ fn check_attributes(attributes: &[KeyValue]) -> Result<(), Unfit> {
     let sound = attributes
         .iter()
         .all(|a| !a.key.is_empty() && a.value.is_some() && keys.insert(&a.key));
-    require(sound, "a resource attribute has no key or no value, or is there twice")
+    require(
+        sound,
+        "a resource attribute has no key or no value, or is there twice",
+    )
 }
 
 fn check_profile(profile: &Profile, dictionary: &ProfilesDictionary) -> Result<(), Unfit> {
@@ -117,7 +135,10 @@ fn check_profile(profile: &Profile, dictionary: &ProfilesDictionary) -> Result<(
     samples.try_for_each(|sample| check_sample(sample, profile, dictionary))
 }
 
-fn check_type(value_type: Option<&ValueType>, dictionary: &ProfilesDictionary) -> Result<(), Unfit> {
+fn check_type(
+    value_type: Option<&ValueType>,
+    dictionary: &ProfilesDictionary,
+) -> Result<(), Unfit> {
     const UNSET: Unfit = "a sample type or a period type is unset or has no PromQL name";
     let value_type = value_type.ok_or(UNSET)?;
     for index in [value_type.type_strindex, value_type.unit_strindex] {
@@ -167,3 +188,6 @@ fn is_zero(link: &Link) -> bool {
     let zeros = |id: &[u8], len| (id.is_empty() || id.len() == len) && id.iter().all(|b| *b == 0);
     zeros(&link.trace_id, 16) && zeros(&link.span_id, 8)
 }
+
+#[cfg(test)]
+mod tests;
