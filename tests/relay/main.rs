@@ -25,6 +25,7 @@ mod commands;
 mod exit_codes;
 mod file_sd;
 mod killer;
+mod otlp_in;
 mod outages;
 mod proxy;
 mod queue_bounds;
