@@ -27,6 +27,7 @@ lint:
 # The pure parts, then whole processes under load.
 bench:
 	$(CARGO) bench --bench pprof
+	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
 
 # docs/reference.md from the settings types and their doc comments.

@@ -10,6 +10,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod oauth2;
+mod post;
 
 /// What a server saw of a request.
 type Seen = Arc<Mutex<Vec<http::request::Parts>>>;
@@ -23,8 +24,7 @@ fn client(json: serde_json::Value) -> HttpClient {
 }
 
 fn client_resolving(json: serde_json::Value, names: &Names) -> HttpClient {
-    let pool = Pool::new(10, IDLE_TIMEOUT);
-    HttpClient::build(&settings(json), pool, Arc::new(names.clone())).unwrap()
+    HttpClient::build(&settings(json), Pool::new(SCRAPES), Arc::new(names.clone())).unwrap()
 }
 
 async fn body(
