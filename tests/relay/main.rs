@@ -28,6 +28,7 @@ mod exit_codes;
 mod file_sd;
 mod killer;
 mod otlp_to_parca;
+mod otlp_in;
 mod outages;
 mod proxy;
 mod queue_bounds;
