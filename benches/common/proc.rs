@@ -1,6 +1,6 @@
 //! What the kernel says about a process, from `/proc`.
 
-use crate::Result;
+use super::Result;
 use serde::Serialize;
 use std::{fs, time::Duration};
 
