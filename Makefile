@@ -28,6 +28,7 @@ lint:
 bench:
 	$(CARGO) bench --bench pprof
 	$(CARGO) bench --bench load
+	$(CARGO) bench --bench forward
 
 # docs/reference.md from the settings types and their doc comments.
 reference:
