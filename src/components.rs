@@ -43,20 +43,36 @@ struct ExporterType {
     build: Build<BuiltExporter>,
 }
 
-const RECEIVERS: &[ReceiverType] = &[ReceiverType {
-    ty: ComponentType::new::<receivers::pprof::Settings>(
-        Kind::Receiver,
-        "pprof",
-        "scrapes pprof endpoints, by Parca's scrape_configs",
-    ),
-    build: |node, context| {
-        Ok(Box::new(built(
-            node,
-            context,
-            receivers::pprof::Settings::build,
-        )?))
+const RECEIVERS: &[ReceiverType] = &[
+    ReceiverType {
+        ty: ComponentType::new::<receivers::otlp::Settings>(
+            Kind::Receiver,
+            "otlp",
+            "takes OTLP profiles over gRPC and HTTP",
+        ),
+        build: |node, context| {
+            Ok(Box::new(built(
+                node,
+                context,
+                receivers::otlp::Settings::build,
+            )?))
+        },
     },
-}];
+    ReceiverType {
+        ty: ComponentType::new::<receivers::pprof::Settings>(
+            Kind::Receiver,
+            "pprof",
+            "scrapes pprof endpoints, by Parca's scrape_configs",
+        ),
+        build: |node, context| {
+            Ok(Box::new(built(
+                node,
+                context,
+                receivers::pprof::Settings::build,
+            )?))
+        },
+    },
+];
 
 const PROCESSORS: &[ProcessorType] = &[
     ProcessorType {

@@ -13,6 +13,10 @@ const PROTOS: &[&str] = &[
     "parca/profilestore/v1alpha1/profilestore.proto",
 ];
 
+/// What reflection tells about: the services that are served.
+const SERVED: &[&str] =
+    &["opentelemetry/collector/profiles/v1development/profiles_service.proto"];
+
 /// What only tests speak: clients that read back.
 const TEST_PROTOS: &[&str] = &["parca/query/v1alpha1/query.proto"];
 
@@ -26,6 +30,18 @@ fn generated_code_is_current() {
 fn generated_code_of_tests_is_current() {
     let builder = tonic_prost_build::configure().build_server(false);
     check(builder, TEST_PROTOS, "tests/gen");
+}
+
+#[test]
+fn descriptors_are_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fresh = tempfile::tempdir().expect("a folder for the output");
+    let mut compiler = protox::Compiler::new([root.join("proto")]).expect("proto/ is there");
+    compiler.include_imports(true).include_source_info(false);
+    compiler.open_files(SERVED).expect("proto/ compiles");
+    let descriptors = compiler.encode_file_descriptor_set();
+    fs::write(fresh.path().join("descriptors.bin"), descriptors).expect("a file");
+    compare(fresh.path(), &root.join("src/gen"));
 }
 
 fn check(builder: tonic_prost_build::Builder, protos: &[&str], checked_in: &str) {
@@ -44,11 +60,11 @@ fn compare(fresh: &Path, checked_in: &Path) {
     for entry in fs::read_dir(fresh).expect("the output is readable") {
         let path = entry.expect("the output is readable").path();
         let target = checked_in.join(path.file_name().expect("a file has a name"));
-        let new = fs::read_to_string(&path).expect("the output is text");
+        let new = fs::read(&path).expect("the output is readable");
         if std::env::var_os("REGENERATE").is_some() {
             fs::write(&target, &new).expect("the checked-in folder is writable");
         }
-        let old = fs::read_to_string(&target).unwrap_or_default();
+        let old = fs::read(&target).unwrap_or_default();
         assert!(
             old == new,
             "{} is stale: run REGENERATE=1 cargo test --test codegen",

@@ -2,6 +2,10 @@
 //! when they are stale and how to make them anew.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 
+/// The services that are served, and all they refer to: an encoded
+/// `google.protobuf.FileDescriptorSet`, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
+
 /// pprof's profile.
 pub mod pprof {
     include!("google.pprof.rs");

@@ -1,10 +1,39 @@
 //! Secrets that are given or follow a file, and the headers made of them.
 
-use super::live_file::LiveFile;
-use crate::settings::Problem;
+use super::{live_file::LiveFile, tls::settings as tls};
+use crate::settings::{FilePath, Problem, Secret};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc};
+
+/// Credentials of an exporter's requests, sent as `authorization`. At most one
+/// kind.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct ClientAuth {
+    /// A bearer token.
+    pub bearer_token: Option<Secret>,
+    /// A file with a bearer token, read again when it changes.
+    pub bearer_token_file: Option<FilePath>,
+    /// User and password.
+    pub basic: Option<ClientBasicAuth>,
+}
+
+/// User and password, each given or in a file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct ClientBasicAuth {
+    /// The user.
+    pub username: Option<String>,
+    /// A file with the user, read again when it changes.
+    pub username_file: Option<FilePath>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// A file with the password, read again when it changes.
+    pub password_file: Option<FilePath>,
+}
 
 /// A text that is given, or that follows a file.
 #[derive(Clone)]
@@ -22,6 +51,74 @@ pub(super) enum Credentials {
     Scheme(String, LiveText),
     /// User and password.
     Basic(LiveText, LiveText),
+}
+
+// === impl ClientAuth ===
+
+impl ClientAuth {
+    /// Whether anything is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let kinds = [
+            ("bearer_token", self.bearer_token.is_some()),
+            ("bearer_token_file", self.bearer_token_file.is_some()),
+            ("basic", self.basic.is_some()),
+        ];
+        let set: Vec<_> = kinds
+            .iter()
+            .filter_map(|(name, set)| set.then_some(*name))
+            .collect();
+        if let [first, .., last] = set[..] {
+            problems.push(Problem::new(
+                last,
+                format!("at most one kind of credentials may be set, and {first} is set too"),
+            ));
+        }
+        if let Some(basic) = &self.basic {
+            if basic.username.is_some() == basic.username_file.is_some() {
+                problems.push(Problem::new(
+                    "basic.username",
+                    "set exactly one of username and username_file",
+                ));
+            }
+            if basic.password.is_some() == basic.password_file.is_some() {
+                problems.push(Problem::new(
+                    "basic.password",
+                    "set exactly one of password and password_file",
+                ));
+            }
+        }
+        problems
+    }
+
+    /// The credentials, with their files read for the first time; problems are
+    /// below `auth`.
+    pub(super) fn load(&self) -> Result<Option<Credentials>, Problem> {
+        if let Some(basic) = &self.basic {
+            let user = LiveText::load(
+                "basic.username_file",
+                tls::text(&basic.username),
+                tls::file(&basic.username_file),
+            )?;
+            let password = LiveText::load(
+                "basic.password_file",
+                tls::secret(&basic.password),
+                tls::file(&basic.password_file),
+            )?;
+            return Ok(Some(Credentials::Basic(user, password)));
+        }
+        let text = tls::secret(&self.bearer_token);
+        let file = tls::file(&self.bearer_token_file);
+        if text.is_none() && file.is_none() {
+            return Ok(None);
+        }
+        let token = LiveText::load("bearer_token_file", text, file)?;
+        Ok(Some(Credentials::Scheme("Bearer".into(), token)))
+    }
 }
 
 // === impl LiveText ===

@@ -13,10 +13,12 @@ pub mod failure;
 mod greeting;
 mod settings;
 mod target;
+mod unary;
 
 pub use self::{
     failure::{TransportFailure, classify_transport, http_retry_after, http_status},
-    settings::{BalancerName, Compression, GrpcAuth, GrpcBasicAuth, GrpcClientSettings, Keepalive},
+    settings::{BalancerName, GrpcClientSettings, Keepalive},
+    unary::Message,
 };
 
 use self::{
@@ -25,9 +27,9 @@ use self::{
 };
 use super::{
     connect::{Connector, Shared},
-    credentials::{Credentials, LiveText, sensitive},
+    credentials::{Credentials, sensitive},
     resolve::{Resolve, SystemResolver},
-    tls::{LiveTls, settings as tls},
+    tls::LiveTls,
 };
 use crate::settings::Problem;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, header, uri};
@@ -80,7 +82,9 @@ impl GrpcChannel {
         }
         let target = Target::parse(&settings.endpoint, settings.tls.insecure)
             .map_err(|problem| vec![problem])?;
-        let auth = credentials(&settings.auth)
+        let auth = settings
+            .auth
+            .load()
             .map_err(|problem| problems.push(problem.below("auth")))
             .ok()
             .flatten();
@@ -158,29 +162,6 @@ fn connector(
         timeout: settings.connect_timeout.get(),
         resolver,
     }))
-}
-
-fn credentials(auth: &GrpcAuth) -> Result<Option<Credentials>, Problem> {
-    if let Some(basic) = &auth.basic {
-        let user = LiveText::load(
-            "basic.username_file",
-            tls::text(&basic.username),
-            tls::file(&basic.username_file),
-        )?;
-        let password = LiveText::load(
-            "basic.password_file",
-            tls::secret(&basic.password),
-            tls::file(&basic.password_file),
-        )?;
-        return Ok(Some(Credentials::Basic(user, password)));
-    }
-    let text = tls::secret(&auth.bearer_token);
-    let file = tls::file(&auth.bearer_token_file);
-    if text.is_none() && file.is_none() {
-        return Ok(None);
-    }
-    let token = LiveText::load("bearer_token_file", text, file)?;
-    Ok(Some(Credentials::Scheme("Bearer".into(), token)))
 }
 
 // === impl Inner ===

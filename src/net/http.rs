@@ -1,9 +1,13 @@
-//! The HTTP client of scraping: many targets, one request a target at a time.
+//! The HTTP client of scraping (many targets, one request a target at a time)
+//! and of exporters (one place, several requests at a time).
 //!
 //! Ten thousand kept connections must be cheap, so a connection that waits for
 //! its next request is nothing but its socket (see [`pool`]); hyper's state and
 //! buffers exist only while a request is under way. No `Accept-Encoding` is
 //! sent, as Parca sends none: a profile is compressed by who made it.
+//!
+//! A GET that meets a connection which has ended meanwhile goes out again in
+//! silence. A POST does not: the connection may have ended under it.
 //!
 //! Deadlines are the caller's: dropping the future, or the body, ends a request.
 
@@ -12,11 +16,13 @@ mod exchange;
 mod oauth2;
 mod place;
 mod pool;
+mod sender;
 mod settings;
 
 pub use self::{
     error::HttpError,
     exchange::Answer,
+    sender::HttpSenderSettings,
     settings::{Authorization, BasicAuth, HttpClientSettings, HttpHeader, OAuth2},
 };
 
@@ -24,7 +30,7 @@ use self::{
     exchange::{ExchangeError, Outgoing, exchange},
     oauth2::TokenSource,
     place::{Place, is_redirect, is_same_place, join},
-    pool::{Lease, Pool},
+    pool::{Keep, Lease, Pool},
     settings::{file_of, secret_of, text_of},
 };
 use super::{
@@ -32,7 +38,7 @@ use super::{
     credentials::{Credentials, LiveText, sensitive},
     proxy::ProxySettings,
     resolve::{Resolve, SystemResolver},
-    tls::{LiveTls, TlsConfig},
+    tls::{LiveTls, settings::TlsSpec},
 };
 use crate::settings::Problem;
 use bytes::Bytes;
@@ -45,9 +51,15 @@ use std::{fmt, sync::Arc, time::Duration};
 /// As Go's `net/http`.
 const MAX_REDIRECTS: usize = 10;
 
-/// How long a connection waits for its next request; prometheus/common's value,
-/// above any sane scrape interval.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// What scraping keeps, beside the number of its connections: a target whose
+/// profiles are scraped one beside the other uses one of two nearly all the
+/// time, and 300 s, prometheus/common's value, is above any sane interval.
+const SCRAPES: Keep = Keep {
+    streams: MAX_IDLE_CONNECTIONS,
+    per_place: 2,
+    idle: Duration::from_secs(300),
+    pings: None,
+};
 
 /// The longest that connecting may take; the caller's deadline is shorter as a
 /// rule.
@@ -72,6 +84,16 @@ struct Inner {
     follow_redirects: bool,
 }
 
+/// A request; credentials and what goes with every request are added to it.
+struct Asked<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether it may have been read twice in the end.
+    repeatable: bool,
+}
+
 enum Auth {
     None,
     Header(Credentials),
@@ -91,8 +113,11 @@ impl HttpClient {
         settings: &HttpClientSettings,
         max_idle_connections: usize,
     ) -> Result<Self, Vec<Problem>> {
-        let pool = Pool::new(max_idle_connections, IDLE_TIMEOUT);
-        Self::build(settings, pool, Arc::new(SystemResolver))
+        let keep = Keep {
+            streams: max_idle_connections,
+            ..SCRAPES
+        };
+        Self::build(settings, Pool::new(keep), Arc::new(SystemResolver))
     }
 
     fn build(
@@ -110,9 +135,8 @@ impl HttpClient {
             &["http/1.1"]
         };
         let connector = connector(
-            &settings.tls_config,
+            live_tls("tls_config", settings.tls_config.spec(), alpn),
             &settings.proxy,
-            alpn,
             resolver.clone(),
         )
         .map_err(|found| problems.extend(found))
@@ -141,7 +165,14 @@ impl HttpClient {
         let mut current = uri.clone();
         for _ in 0..=MAX_REDIRECTS {
             let trusted = is_same_place(uri, &current);
-            let response = self.0.ask(&current, trusted).await?;
+            let request = Asked {
+                method: &Method::GET,
+                uri: &current,
+                headers: HeaderMap::with_capacity(4),
+                body: Bytes::new(),
+                repeatable: true,
+            };
+            let response = self.0.ask(request, trusted).await?;
             let location = response
                 .headers()
                 .get(header::LOCATION)
@@ -152,6 +183,25 @@ impl HttpClient {
             current = join(&current, location)?;
         }
         Err(HttpError::TooManyRedirects(current.to_string()))
+    }
+
+    /// Sends `body` to `uri`, with `headers` beside those of the settings, and
+    /// follows no redirect. An answer of any status is an answer, also one that
+    /// comes before the body is out.
+    pub async fn post(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Answer>, HttpError> {
+        let request = Asked {
+            method: &Method::POST,
+            uri,
+            headers,
+            body,
+            repeatable: false,
+        };
+        self.0.ask(request, true).await
     }
 }
 
@@ -174,33 +224,34 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// What connects to `https` and `http` addresses by these settings; problems
-/// are below `tls_config` or at the proxy's keys.
-fn connector(
-    tls: &TlsConfig,
-    proxy: &ProxySettings,
+/// TLS by checked settings; problems are below `key`.
+fn live_tls(
+    key: &'static str,
+    spec: Result<TlsSpec, Vec<Problem>>,
     alpn: &[&str],
+) -> Result<LiveTls, Vec<Problem>> {
+    let below = |found: Vec<Problem>| found.into_iter().map(|p| p.below(key)).collect();
+    spec.and_then(|spec| LiveTls::new(spec, alpn))
+        .map_err(below)
+}
+
+/// What connects to `https` and `http` addresses.
+fn connector(
+    tls: Result<LiveTls, Vec<Problem>>,
+    proxy: &ProxySettings,
     resolver: Arc<dyn Resolve>,
 ) -> Result<Connector, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let tls = tls
-        .spec()
-        .and_then(|spec| LiveTls::new(spec, alpn))
-        .map_err(|found| {
-            problems.extend(found.into_iter().map(|problem| problem.below("tls_config")));
-        })
-        .ok();
-    match proxy.proxies() {
-        Ok(proxies) if problems.is_empty() => Ok(Connector::new(Shared {
-            tls,
+    match (tls, proxy.proxies()) {
+        (Ok(tls), Ok(proxies)) => Ok(Connector::new(Shared {
+            tls: Some(tls),
             proxies,
             tunnel: false,
             timeout: CONNECT_TIMEOUT,
             resolver,
         })),
-        Ok(_) => Err(problems),
-        Err(found) => {
-            problems.extend(found);
+        (tls, proxies) => {
+            let mut problems = tls.err().unwrap_or_default();
+            problems.extend(proxies.err().unwrap_or_default());
             Err(problems)
         }
     }
@@ -291,12 +342,16 @@ impl Auth {
 // === impl Inner ===
 
 impl Inner {
-    /// One answer of `uri`. `trusted`: with credentials.
-    async fn ask(&self, uri: &Uri, trusted: bool) -> Result<Response<Answer>, HttpError> {
-        let mut headers = HeaderMap::with_capacity(4);
+    /// One answer to `request`. `trusted`: with credentials.
+    async fn ask(
+        &self,
+        mut request: Asked<'_>,
+        trusted: bool,
+    ) -> Result<Response<Answer>, HttpError> {
+        let headers = &mut request.headers;
         headers.insert(header::USER_AGENT, USER_AGENT);
         if !trusted {
-            return self.send(&Method::GET, uri, &headers, Bytes::new()).await;
+            return self.send(&request).await;
         }
         for (name, text) in &self.headers {
             let value = sensitive(&text.current())
@@ -304,77 +359,71 @@ impl Inner {
             headers.append(name.clone(), value);
         }
         match &self.auth {
-            Auth::None => self.send(&Method::GET, uri, &headers, Bytes::new()).await,
+            Auth::None => self.send(&request).await,
             Auth::Header(credentials) => {
                 let value = credentials.header().map_err(HttpError::Auth)?;
                 headers.insert(header::AUTHORIZATION, value);
-                self.send(&Method::GET, uri, &headers, Bytes::new()).await
+                self.send(&request).await
             }
-            Auth::OAuth2(source) => self.ask_with_token(uri, headers, source).await,
+            Auth::OAuth2(source) => self.ask_with_token(request, source).await,
         }
     }
 
     /// Asks with a token, and once more with a new one if it is refused.
     async fn ask_with_token(
         &self,
-        uri: &Uri,
-        mut headers: HeaderMap,
+        mut request: Asked<'_>,
         source: &TokenSource,
     ) -> Result<Response<Answer>, HttpError> {
         let token = source.token().await.map_err(HttpError::Auth)?;
+        let headers = &mut request.headers;
         headers.insert(header::AUTHORIZATION, token.header.clone());
-        let response = self.send(&Method::GET, uri, &headers, Bytes::new()).await?;
+        let response = self.send(&request).await?;
         if response.status() != StatusCode::UNAUTHORIZED || token.is_new {
             return Ok(response);
         }
         let token = source.replace(&token).await.map_err(HttpError::Auth)?;
+        let headers = &mut request.headers;
         headers.insert(header::AUTHORIZATION, token.header);
-        self.send(&Method::GET, uri, &headers, Bytes::new()).await
+        self.send(&request).await
     }
 
     /// One request, on a kept connection if there is one. A kept connection that
-    /// turns out to be closed is replaced in silence, once.
-    async fn send(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Result<Response<Answer>, HttpError> {
-        let place = Place::of(uri)?;
+    /// turns out to have taken nothing is replaced in silence, once; so is one
+    /// that ended under a request which may be repeated.
+    async fn send(&self, request: &Asked<'_>) -> Result<Response<Answer>, HttpError> {
+        let place = Place::of(request.uri)?;
         if let Some(lease) = self.pool.take(&place.key) {
-            let sent = self.send_on(lease, &place, method, uri, headers, body.clone());
-            match sent.await {
-                Err(error) if error.may_be_stale() => {}
-                answer => return answer.map_err(|error| HttpError::of(uri, error)),
+            match self.send_on(lease, &place, request).await {
+                Err(error) if error.may_be_stale(request.repeatable) => {}
+                answer => return answer.map_err(|error| HttpError::of(request.uri, error)),
             }
         }
         // Connecting holds much more than waiting for the answer does.
-        let stream = Box::pin(self.connector.connect(uri)).await?;
+        let stream = Box::pin(self.connector.connect(request.uri)).await?;
         let opened = Box::pin(self.pool.open(&place.key, stream)).await;
-        let lease = opened.map_err(|error| HttpError::of(uri, ExchangeError::Http(error)))?;
-        self.send_on(lease, &place, method, uri, headers, body)
+        let lease =
+            opened.map_err(|error| HttpError::of(request.uri, ExchangeError::Http(error)))?;
+        self.send_on(lease, &place, request)
             .await
-            .map_err(|error| HttpError::of(uri, error))
+            .map_err(|error| HttpError::of(request.uri, error))
     }
 
     async fn send_on(
         &self,
         lease: Lease,
         place: &Place,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Bytes,
+        request: &Asked<'_>,
     ) -> Result<Response<Answer>, ExchangeError> {
+        let (uri, headers) = (request.uri, &request.headers);
         let stream = match lease {
             Lease::Http1(stream) => stream,
             Lease::Http2(mut sender) => {
-                let mut request = Request::new(Full::new(body));
-                *request.method_mut() = method.clone();
-                *request.uri_mut() = uri.clone();
-                *request.headers_mut() = headers.clone();
-                let sent = sender.send_request(request).await;
+                let mut outgoing = Request::new(Full::new(request.body.clone()));
+                *outgoing.method_mut() = request.method.clone();
+                *outgoing.uri_mut() = uri.clone();
+                *outgoing.headers_mut() = headers.clone();
+                let sent = sender.send_request(outgoing).await;
                 let sent = sent.map_err(ExchangeError::Http)?;
                 return Ok(sent.map(Answer::from));
             }
@@ -388,14 +437,14 @@ impl Inner {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             (path.to_owned(), headers)
         };
-        let request = Outgoing {
-            method,
+        let outgoing = Outgoing {
+            method: request.method,
             target: &target,
             host: &place.host,
             headers,
-            body: &body,
+            body: &request.body,
         };
-        exchange(stream, request, self.pool.home(&place.key)).await
+        exchange(stream, outgoing, self.pool.home(&place.key)).await
     }
 }
 

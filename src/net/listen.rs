@@ -13,6 +13,18 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+// === impl BindError ===
+
+impl BindError {
+    /// The system's answer with what it most often means.
+    pub fn into_source(self) -> io::Error {
+        match hint(&self.source) {
+            "" => self.source,
+            hint => io::Error::new(self.source.kind(), format!("{}{hint}", self.source)),
+        }
+    }
+}
+
 /// Binds `endpoint`, `host:port`. Port 0 takes any free one.
 pub async fn bind(endpoint: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(endpoint)

@@ -1,10 +1,11 @@
 //! Sockets: client connections with TLS, proxies and credentials; listeners.
 //!
-//! - [`http`]: the HTTP client of scraping
+//! - [`http`]: the HTTP client of scraping and of exporters
 //! - [`grpc`]: the gRPC channel of exporters
 //! - [`connect`]: from an address to a stream: names, proxies, TLS
 //! - [`tls`], [`live_file`]: certificates and secrets that follow their files
 //! - [`listen`](mod@listen): binding
+//! - [`serve`]: what every push receiver listens with
 //!
 //! Knows no component.
 
@@ -16,20 +17,26 @@ pub mod listen;
 pub mod live_file;
 pub mod proxy;
 pub mod resolve;
+pub mod serve;
 mod spawn;
 mod stream;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod transport;
+mod wish;
 
 pub use self::{
     connect::{ConnectError, Connector, Phase},
+    credentials::{ClientAuth, ClientBasicAuth},
     grpc::{GrpcChannel, GrpcClientSettings},
-    http::{HttpClient, HttpClientSettings, HttpError},
+    http::{HttpClient, HttpClientSettings, HttpError, HttpSenderSettings},
     listen::bind,
     live_file::LiveFile,
     proxy::ProxySettings,
     resolve::{Resolve, SystemResolver},
     stream::Stream,
     tls::{ClientTls, LiveTls, TlsConfig},
+    transport::TransportFailure,
+    wish::{retry_after, retry_info},
 };

@@ -1,4 +1,4 @@
-//! TLS for clients, with certificates that follow their files.
+//! TLS for clients and servers, with certificates that follow their files.
 //!
 //! A [`LiveTls`] is asked for its configuration at each handshake and looks at
 //! its files then, at most once a second. What has changed is loaded anew; what
@@ -8,16 +8,25 @@
 //!
 //! The system's authorities are loaded once per process, at the first handshake
 //! that needs them: a relay that speaks no TLS does not pay for them.
+//!
+//! [`LiveServerTls`] is the same for those who listen.
 
+mod live;
+mod server;
 pub(crate) mod settings;
 mod verify;
 
-pub use self::settings::{ClientTls, TlsConfig, TlsSpec};
+pub use self::{
+    server::{LiveServerTls, ServerTls},
+    settings::{ClientTls, TlsConfig, TlsSpec},
+};
 
-use self::settings::{Pem, Source};
-use super::live_file::{CHECK_EVERY, FileStamp};
+use self::{
+    live::Live,
+    settings::{Pem, Source},
+};
+use super::live_file::FileStamp;
 use crate::settings::Problem;
-use arc_swap::ArcSwapOption;
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::CryptoProvider,
@@ -27,8 +36,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, TryLockError},
-    time::{Duration, Instant},
+    sync::{Arc, OnceLock},
 };
 use tracing::{info, warn};
 
@@ -44,16 +52,8 @@ pub(super) enum Version {
 pub struct LiveTls(Arc<Inner>);
 
 struct Inner {
-    spec: TlsSpec,
     alpn: Vec<Vec<u8>>,
-    every: Duration,
-    config: ArcSwapOption<ClientConfig>,
-    check: Mutex<Check>,
-}
-
-struct Check {
-    at: Instant,
-    stamps: Vec<Option<FileStamp>>,
+    live: Live<ClientConfig>,
 }
 
 /// What configuration a client cannot be built from.
@@ -82,38 +82,26 @@ impl LiveTls {
         }
         let own = spec.ca.is_some() || spec.cert.is_some();
         let inner = Inner {
-            every: spec.reload_interval.unwrap_or(CHECK_EVERY).max(CHECK_EVERY),
-            check: Mutex::new(Check {
-                at: Instant::now(),
-                stamps: spec.stamps(),
-            }),
-            alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
-            config: ArcSwapOption::empty(),
-            spec,
+            alpn: protocols(alpn),
+            live: Live::new(spec),
         };
         if own {
-            let config = inner
-                .build()
-                .map_err(|error| vec![Problem::new(error.key, error.message)])?;
-            inner.config.store(Some(Arc::new(config)));
+            inner
+                .live
+                .load(|spec| inner.build(spec))
+                .map_err(|error| vec![error.problem()])?;
         }
         Ok(Self(Arc::new(inner)))
     }
 
     /// The configuration for a handshake now.
     pub fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        self.0.refresh();
-        if let Some(config) = self.0.config.load_full() {
-            return Ok(config);
-        }
-        let config = Arc::new(self.0.build()?);
-        self.0.config.store(Some(config.clone()));
-        Ok(config)
+        self.0.live.current(|spec| self.0.build(spec))
     }
 
     /// The name to ask `host` for and to find in its certificate.
     pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, TlsError> {
-        let spec = &self.0.spec;
+        let spec = self.0.live.spec();
         let name = spec.server_name.as_deref().unwrap_or(host);
         ServerName::try_from(name.to_owned()).map_err(|_| TlsError {
             key: spec.server_name_key,
@@ -123,62 +111,28 @@ impl LiveTls {
 
     /// What the configuration calls the server's name.
     pub(super) fn server_name_key(&self) -> &'static str {
-        self.0.spec.server_name_key
+        self.0.live.spec().server_name_key
     }
 }
 
 impl fmt::Debug for LiveTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.spec.fmt(f)
+        self.0.live.spec().fmt(f)
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
-    fn refresh(&self) {
-        let mut check = match self.check.try_lock() {
-            Ok(check) => check,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        if check.stamps.is_empty() || check.at.elapsed() < self.every {
-            return;
-        }
-        check.at = Instant::now();
-        let stamps = self.spec.stamps();
-        if stamps == check.stamps {
-            return;
-        }
-        check.stamps = stamps;
-        match self.build() {
-            Ok(config) => {
-                self.config.store(Some(Arc::new(config)));
-                info!(files = %self.spec.files(), "certificates read again");
-            }
-            Err(error) => warn!(
-                files = %self.spec.files(),
-                %error,
-                "cannot read certificates again, the last ones stay in use"
-            ),
-        }
-    }
-
-    fn build(&self) -> Result<ClientConfig, TlsError> {
-        let spec = &self.spec;
-        let versions: &[&SupportedProtocolVersion] = match (spec.min, spec.max) {
-            (Version::Tls13, _) => &[&TLS13],
-            (_, Version::Tls12) => &[&TLS12],
-            _ => &[&TLS13, &TLS12],
-        };
+    fn build(&self, spec: &TlsSpec) -> Result<ClientConfig, TlsError> {
         let provider = provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(versions)
+            .with_protocol_versions(spec.versions())
             .map_err(|error| TlsError::new("min_version", error))?;
         let verifier = if spec.skip_verify {
             verify::anything(provider)
         } else {
-            self.verifier(provider)?
+            verifier(spec, provider)?
         };
         let builder = builder
             .dangerous()
@@ -192,39 +146,53 @@ impl Inner {
         config.alpn_protocols = self.alpn.clone();
         Ok(config)
     }
-
-    fn verifier(
-        &self,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn rustls::client::danger::ServerCertVerifier>, TlsError> {
-        let Some(ca) = &self.spec.ca else {
-            return verify::by_roots(system_roots()?, Vec::new(), provider)
-                .map_err(|error| TlsError::new("ca_file", error));
-        };
-        let certificates = ca.certificates()?;
-        let mut roots = if self.spec.system_roots {
-            RootCertStore::clone(&*system_roots()?)
-        } else {
-            RootCertStore::empty()
-        };
-        for certificate in &certificates {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| TlsError::new(ca.key, format!("{ca}: {error}")))?;
-        }
-        verify::by_roots(Arc::new(roots), certificates, provider)
-            .map_err(|error| TlsError::new(ca.key, error))
-    }
 }
 
-/// What is wrong with a client certificate, in words.
+fn verifier(
+    spec: &TlsSpec,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::client::danger::ServerCertVerifier>, TlsError> {
+    let Some(ca) = &spec.ca else {
+        return verify::by_roots(system_roots()?, Vec::new(), provider)
+            .map_err(|error| TlsError::new("ca_file", error));
+    };
+    let certificates = ca.certificates()?;
+    let mut roots = if spec.system_roots {
+        RootCertStore::clone(&*system_roots()?)
+    } else {
+        RootCertStore::empty()
+    };
+    add_roots(&mut roots, ca, &certificates)?;
+    verify::by_roots(Arc::new(roots), certificates, provider)
+        .map_err(|error| TlsError::new(ca.key, error))
+}
+
+fn add_roots(
+    roots: &mut RootCertStore,
+    ca: &Pem,
+    certificates: &[CertificateDer<'static>],
+) -> Result<(), TlsError> {
+    for certificate in certificates {
+        roots
+            .add(certificate.clone())
+            .map_err(|error| TlsError::new(ca.key, format!("{ca}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// What is wrong with our own certificate, in words.
 fn identity_trouble(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InconsistentKeys(_) => {
             "the private key does not belong to the certificate".to_owned()
         }
-        other => format!("the client certificate cannot be used: {other}"),
+        other => format!("the certificate cannot be used: {other}"),
     }
+}
+
+/// Names of protocols as ALPN has them.
+fn protocols(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
 /// ring, one instance for all.
@@ -260,6 +228,15 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
 // === impl TlsSpec ===
 
 impl TlsSpec {
+    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match (self.min, self.max) {
+            (Version::Tls13, _) => &BOTH[..1],
+            (_, Version::Tls12) => &BOTH[1..],
+            _ => &BOTH,
+        }
+    }
+
     fn paths(&self) -> impl Iterator<Item = &Path> {
         [&self.ca, &self.cert, &self.key]
             .into_iter()
@@ -337,6 +314,10 @@ impl TlsError {
             key,
             message: message.to_string(),
         }
+    }
+
+    fn problem(self) -> Problem {
+        Problem::new(self.key, self.message)
     }
 }
 

@@ -250,16 +250,37 @@ mod testing {
         }
     }
 
+    /// An exporter that never comes to an end.
+    struct Stuck;
+
+    #[async_trait]
+    impl Exporter for Stuck {
+        async fn export(&self, _: &Batch) -> Result<(), ExportError> {
+            std::future::pending().await
+        }
+    }
+
     impl Entry {
         /// An entry whose batches come out of a channel, for tests of receivers.
         pub(crate) fn for_test() -> (Self, mpsc::UnboundedReceiver<Batch>) {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let metrics = Metrics::default();
             let mut settings = DeliverySettings::default();
             settings.sending_queue.flush_timeout = crate::settings::Duration::default();
+            (Self::to(Arc::new(Channel(sender)), settings), receiver)
+        }
+
+        /// An entry to a queue of `max_bytes` that is never emptied.
+        pub(crate) fn stuck_for_test(max_bytes: u64) -> Self {
+            let mut settings = DeliverySettings::default();
+            settings.sending_queue.max_bytes = crate::settings::ByteSize::new(max_bytes);
+            Self::to(Arc::new(Stuck), settings)
+        }
+
+        fn to(exporter: Arc<dyn Exporter>, settings: DeliverySettings) -> Self {
+            let metrics = Metrics::default();
             let delivery = Delivery::start(
                 "test".parse().unwrap(),
-                Arc::new(Channel(sender)),
+                exporter,
                 settings,
                 &metrics,
                 &Status::default(),
@@ -270,8 +291,7 @@ mod testing {
                 exporters: vec![Arc::new(delivery)],
             });
             let id = "test".parse().unwrap();
-            let entry = Self::new(id, vec![pipeline], &metrics, CancellationToken::new());
-            (entry, receiver)
+            Self::new(id, vec![pipeline], &metrics, CancellationToken::new())
         }
     }
 }

@@ -104,6 +104,15 @@ impl Permit {
         }
     }
 
+    /// Holds `bytes` from now on, more or less than before; on `false` nothing
+    /// changed.
+    #[must_use]
+    pub fn set(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        self.shrink_to(bytes);
+        more == 0 || self.grow(more)
+    }
+
     /// Gives back all above `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let surplus = self.bytes.saturating_sub(bytes);

@@ -6,6 +6,7 @@
 //! to change it looks inside.
 
 mod batch;
+pub mod convert;
 mod labels;
 pub mod otlp;
 pub mod pprof;

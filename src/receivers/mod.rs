@@ -1,3 +1,4 @@
 //! Components that take profiles from outside.
 
+pub mod otlp;
 pub mod pprof;

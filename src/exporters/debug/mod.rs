@@ -15,7 +15,8 @@ mod sampler;
 
 use self::sampler::Sampler;
 use crate::{
-    pipeline::{Context, ExportError, Exporter},
+    exporters::pprofs::AsPprof,
+    pipeline::{Budget, Context, ExportError, Exporter, NoMemory},
     profile::{
         Batch, Profile,
         pprof::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
@@ -67,6 +68,8 @@ struct DebugExporter {
     id: Id,
     verbosity: Verbosity,
     max_inflated: u64,
+    convert: AsPprof,
+    memory: Budget,
     sampler: Sampler,
 }
 
@@ -124,6 +127,10 @@ impl DebugSettings {
             id: context.id.clone(),
             verbosity: self.verbosity,
             max_inflated: self.max_inflated_bytes.get(),
+            convert: AsPprof {
+                max_inflated: self.max_inflated_bytes.get(),
+            },
+            memory: context.memory.clone(),
             sampler: Sampler::new(self.sampling_initial, self.sampling_thereafter),
         }))
     }
@@ -136,8 +143,7 @@ impl Exporter for DebugExporter {
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
         for profile in &batch.profiles {
             if self.sampler.admits(Instant::now()) {
-                let inside = self.look_inside(profile).await;
-                self.log(profile, &inside);
+                self.show(profile).await;
             }
         }
         Ok(())
@@ -145,6 +151,35 @@ impl Exporter for DebugExporter {
 }
 
 impl DebugExporter {
+    /// Writes the line of a profile; of an OTLP body, one for each pprof that it
+    /// stands for, unless only its labels are asked for.
+    async fn show(&self, profile: &Profile) {
+        if self.verbosity == Verbosity::Basic {
+            return self.log(profile, &Inside::default());
+        }
+        let (convert, memory, body) = (self.convert, self.memory.clone(), profile.clone());
+        let converted = blocking(move || convert.all(&[body], &memory)).await;
+        let error = match converted.map(|all| all.map(|mut all| all.pop())) {
+            Some(Ok(Some(Ok(pprofs)))) => {
+                for pprof in &pprofs {
+                    let inside = self.look_inside(pprof).await;
+                    self.log(pprof, &inside);
+                }
+                return;
+            }
+            Some(Ok(Some(Err(error)))) => error.to_string(),
+            Some(Err(NoMemory { needed })) => {
+                format!("reading it takes {needed} bytes, more than service.memory.limit leaves")
+            }
+            Some(Ok(None)) | None => return,
+        };
+        let inside = Inside {
+            error: Some(error),
+            ..Inside::default()
+        };
+        self.log(profile, &inside);
+    }
+
     async fn look_inside(&self, profile: &Profile) -> Inside {
         let Some(pprof) = profile.body.as_pprof() else {
             return Inside::default();
@@ -199,6 +234,7 @@ impl DebugExporter {
             exporter = %self.id,
             labels = %profile.labels,
             bytes = profile.body.byte_len(),
+            profiles = profile.body.as_otlp().map(|otlp| otlp.profiles()),
             received = %humantime::format_rfc3339_millis(profile.received.max(UNIX_EPOCH)),
             types,
             samples = summary.map(|s| s.samples),

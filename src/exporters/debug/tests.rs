@@ -1,5 +1,6 @@
 use super::*;
 use crate::profile::Body;
+use crate::{exporters::pprofs::tests::as_otlp, profile::otlp::Compression};
 use crate::{
     pipeline::Budget,
     profile::{
@@ -41,6 +42,15 @@ impl MakeWriter<'_> for Log {
 
 /// The lines written for these bodies.
 async fn lines(settings: DebugSettings, bodies: Vec<Bytes>) -> Vec<String> {
+    let profile = |body| Profile {
+        labels: [("job", "api"), (NAME, "memory")].into_iter().collect(),
+        body: Body::Pprof(Pprof::new(body)),
+        received: UNIX_EPOCH,
+    };
+    written(settings, bodies.into_iter().map(profile).collect()).await
+}
+
+async fn written(settings: DebugSettings, profiles: Vec<Profile>) -> Vec<String> {
     let context = Context {
         id: "debug".parse().unwrap(),
         metrics: Metrics::default(),
@@ -48,14 +58,6 @@ async fn lines(settings: DebugSettings, bodies: Vec<Bytes>) -> Vec<String> {
         memory: Budget::new(u64::MAX),
     };
     let exporter = settings.build(&context).unwrap();
-    let profiles = bodies
-        .into_iter()
-        .map(|body| Profile {
-            labels: [("job", "api"), (NAME, "memory")].into_iter().collect(),
-            body: Body::Pprof(Pprof::new(body)),
-            received: UNIX_EPOCH,
-        })
-        .collect();
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(log.clone())
@@ -80,6 +82,24 @@ fn verbosity(verbosity: Verbosity) -> DebugSettings {
         verbosity,
         ..DebugSettings::default()
     }
+}
+
+#[tokio::test]
+async fn an_otlp_body_is_shown_as_the_pprof_that_it_stands_for() {
+    let pprof = Pprof::new(SyntheticProfile::heap(1).encode());
+    let profiles = || as_otlp(&[("api", pprof.clone())], Compression::None);
+    let basic = written(verbosity(Verbosity::Basic), profiles()).await;
+    assert_eq!(basic.len(), 1);
+    assert!(basic[0].contains(r#"labels={job="api"}"#), "{basic:?}");
+    assert!(basic[0].contains("profiles=4"), "{basic:?}");
+    let detailed = written(verbosity(Verbosity::Detailed), profiles()).await;
+    let own = lines(verbosity(Verbosity::Detailed), vec![pprof.bytes().clone()]).await;
+    let types = |line: &str| {
+        let from = line.find("types=").unwrap();
+        line[from..line.find(" samples=").unwrap()].to_owned()
+    };
+    assert_eq!(types(&detailed[0]), types(&own[0]));
+    assert!(detailed[0].contains("top="), "{detailed:?}");
 }
 
 #[tokio::test]

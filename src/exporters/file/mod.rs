@@ -20,19 +20,21 @@ mod name;
 
 use self::folder::Folder;
 use crate::{
-    pipeline::{Context, ExportError, Exporter, Limits, Part, Reason},
+    exporters::pprofs::AsPprof,
+    pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
         Batch, Body, Labels, Profile,
         pprof::{Pprof, Unreadable, compress, with_comments},
     },
     runtime::blocking,
-    settings::{ByteSize, ComponentSettings, Duration, FilePath, Problem},
+    settings::{ByteSize, ComponentSettings, Duration, FilePath, Id, Problem},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::SystemTime};
+use tracing::warn;
 
 /// Writes each profile to a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -63,6 +65,7 @@ pub struct RotationSettings {
 }
 
 struct FileExporter {
+    id: Id,
     folder: Arc<Folder>,
     max_inflated: u64,
     max_bytes: u64,
@@ -108,7 +111,7 @@ impl ComponentSettings for FileSettings {
 impl FileSettings {
     /// The exporter, or all that is wrong with its settings. Creates the folder
     /// and reads what is in it.
-    pub fn build(self, _context: &Context) -> Result<Box<dyn Exporter>, Vec<Problem>> {
+    pub fn build(self, context: &Context) -> Result<Box<dyn Exporter>, Vec<Problem>> {
         let problems = self.problems();
         if !problems.is_empty() {
             return Err(problems);
@@ -117,6 +120,7 @@ impl FileSettings {
         let folder = Folder::open(self.directory.0, self.rotation, SystemTime::now())
             .map_err(|error| vec![Problem::new("directory", error.to_string())])?;
         Ok(Box::new(FileExporter {
+            id: context.id.clone(),
             folder: Arc::new(folder),
             max_inflated: self.max_inflated_bytes.get(),
             max_bytes,
@@ -140,16 +144,24 @@ impl Default for RotationSettings {
 
 #[async_trait]
 impl Exporter for FileExporter {
-    fn prepare(&self, mut profile: Profile) -> Result<Vec<Part>, Reason> {
-        let Some(pprof) = profile.body.as_pprof() else {
-            return Err(Reason::InvalidProfile);
+    fn prepare_all(
+        &self,
+        profiles: &[Profile],
+        memory: &Budget,
+    ) -> Result<Vec<Prepared>, NoMemory> {
+        let convert = AsPprof {
+            max_inflated: self.max_inflated,
         };
-        let bytes = annotated(pprof.bytes(), &profile.labels, self.max_inflated)?;
-        if bytes.len() as u64 > self.max_bytes {
-            return Err(Reason::TooLarge);
-        }
-        profile.body = Body::Pprof(Pprof::new(bytes));
-        Ok(vec![Part::whole(profile)])
+        let all = convert.all(profiles, memory)?.into_iter();
+        Ok(all
+            .map(|pprofs| match pprofs {
+                Ok(pprofs) => pprofs.into_iter().map(|p| self.part(p)).collect(),
+                Err(error) => {
+                    warn!(exporter = %self.id, %error, "an OTLP body gives no pprof");
+                    Err(error.reason())
+                }
+            })
+            .collect())
     }
 
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
@@ -179,6 +191,18 @@ impl Exporter for FileExporter {
             parts: 1,
             ..Limits::default()
         }
+    }
+}
+
+impl FileExporter {
+    fn part(&self, mut profile: Profile) -> Result<Part, Reason> {
+        let pprof = profile.body.as_pprof().ok_or(Reason::InvalidProfile)?;
+        let bytes = annotated(pprof.bytes(), &profile.labels, self.max_inflated)?;
+        if bytes.len() as u64 > self.max_bytes {
+            return Err(Reason::TooLarge);
+        }
+        profile.body = Body::Pprof(Pprof::new(bytes));
+        Ok(Part::whole(profile))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::{exporters::pprofs::tests::as_otlp, profile::otlp::Compression};
 use crate::{
     pipeline::Budget,
     profile::{
@@ -35,9 +36,14 @@ fn profile(body: Bytes) -> Profile {
     }
 }
 
+fn prepare(exporter: &dyn Exporter, profile: Profile) -> Prepared {
+    let prepared = exporter.prepare_all(&[profile], &Budget::new(u64::MAX));
+    prepared.unwrap().remove(0)
+}
+
 /// Prepares and exports, as delivery does.
 async fn export(exporter: &dyn Exporter, profile: Profile) -> Result<(), ExportError> {
-    for part in exporter.prepare(profile).unwrap() {
+    for part in prepare(exporter, profile).unwrap() {
         let batch = Batch::new(Origin::default(), vec![part.profile]);
         exporter.export(&batch).await?;
     }
@@ -104,6 +110,23 @@ async fn a_profile_becomes_a_file_with_its_labels_inside() {
     }
 }
 
+#[tokio::test]
+async fn an_otlp_body_is_written_as_the_pprof_that_it_stands_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let exporter = settings(folder.path()).build(&context()).unwrap();
+    let body = Pprof::new(SyntheticProfile::heap(1).encode());
+    let otlp = as_otlp(&[("api", body.clone())], Compression::Gzip).remove(0);
+    export(&*exporter, otlp).await.unwrap();
+    let names = names(folder.path());
+    assert_eq!(names, ["19700101T000000.000Z_api_memory.pb.gz"]);
+    let written = fs::read(folder.path().join(&names[0])).unwrap();
+    let samples = |bytes: Bytes| {
+        let inflated = inflate(&bytes, 1 << 22).unwrap();
+        summarize(&inflated).unwrap().sample_types
+    };
+    assert_eq!(samples(written.into()), samples(body.bytes().clone()));
+}
+
 #[test]
 fn what_is_no_pprof_or_too_large_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
@@ -112,11 +135,11 @@ fn what_is_no_pprof_or_too_large_is_dropped() {
     let exporter = small.build(&context()).unwrap();
     let body = SyntheticProfile::heap(1).encode();
     assert_eq!(
-        exporter.prepare(profile(body)).unwrap_err(),
+        prepare(&*exporter, profile(body)).unwrap_err(),
         Reason::TooLarge
     );
     assert_eq!(
-        exporter.prepare(profile("<html>".into())).unwrap_err(),
+        prepare(&*exporter, profile("<html>".into())).unwrap_err(),
         Reason::InvalidProfile
     );
 
@@ -125,7 +148,7 @@ fn what_is_no_pprof_or_too_large_is_dropped() {
     let exporter = shallow.build(&context()).unwrap();
     let body = SyntheticProfile::heap(1).encode();
     assert_eq!(
-        exporter.prepare(profile(body)).unwrap_err(),
+        prepare(&*exporter, profile(body)).unwrap_err(),
         Reason::TooLarge
     );
 }

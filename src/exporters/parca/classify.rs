@@ -20,17 +20,17 @@
 //! | Unauthenticated, PermissionDenied; HTTP 401, 403, 407 | `Unauthorized` |
 
 use crate::{
-    net::grpc::{TransportFailure, classify_transport, http_retry_after, http_status},
+    exporters::shared::{retry_after, transport},
+    net::{
+        grpc::{classify_transport, http_retry_after, http_status},
+        retry_info,
+    },
     pipeline::{ExportError, Reason},
 };
-use prost::Message;
-use std::time::Duration;
 use tonic::{Code, Status};
 
 /// Below this a part cannot be what made a body slow, in bytes.
 const SLOW_LINK: u64 = 64 << 10;
-
-const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// How grpc-go, Envoy and their kin say that the connection behind them broke
 /// while it was used.
@@ -45,17 +45,12 @@ const BROKEN_UPSTREAM: &[&str] = &[
 /// What delivery must do about `status`, the answer to a request of `bytes`
 /// bytes and `parts` profiles.
 pub fn classify(status: &Status, bytes: u64, parts: usize) -> ExportError {
-    match classify_transport(status) {
-        TransportFailure::NotConnected { cause } => ExportError::Retry { after: None, cause },
-        TransportFailure::Unsent => ExportError::Unsent,
-        TransportFailure::Died { cause } | TransportFailure::Reset { cause } => {
-            ExportError::Died { cause }
-        }
-        TransportFailure::Timeout => retry(status),
-        TransportFailure::NotTransport => match http_status(status) {
-            Some(http) => by_http(http, status),
-            None => by_code(status, bytes, parts),
-        },
+    if let Some(error) = transport(classify_transport(status), || text(status)) {
+        return error;
+    }
+    match http_status(status) {
+        Some(http) => by_http(http, status),
+        None => by_code(status, bytes, parts),
     }
 }
 
@@ -64,10 +59,9 @@ fn by_http(http: u16, status: &Status) -> ExportError {
         401 | 403 | 407 => unauthorized(status),
         413 => split(true, status),
         502 => died(status),
-        404 | 405 | 408 | 415 | 421 | 425 | 426 | 429 | 503..=505 => ExportError::Retry {
-            after: http_retry_after(status),
-            cause: text(status),
-        },
+        404 | 405 | 408 | 415 | 421 | 425 | 426 | 429 | 503..=505 => {
+            retry_after(http_retry_after(status), text(status))
+        }
         _ => unknown(status),
     }
 }
@@ -88,10 +82,7 @@ fn by_code(status: &Status, bytes: u64, parts: usize) -> ExportError {
             split(true, status)
         }
         Code::OutOfRange => split(true, status),
-        Code::ResourceExhausted => ExportError::Retry {
-            after: retry_delay(status.details()),
-            cause: text(status),
-        },
+        Code::ResourceExhausted => retry_after(retry_info(status), text(status)),
         Code::InvalidArgument => split(false, status),
         Code::Unknown => by_message(status, bytes, parts),
         Code::Unimplemented => ExportError::Rejected {
@@ -162,51 +153,12 @@ fn text(status: &Status) -> String {
     }
 }
 
-/// google.rpc.Status, as far as it matters.
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Detail>,
-}
-
-/// google.protobuf.Any.
-#[derive(Clone, PartialEq, Message)]
-struct Detail {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// google.rpc.RetryInfo.
-#[derive(Clone, PartialEq, Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    delay: Option<Delay>,
-}
-
-/// google.protobuf.Duration.
-#[derive(Clone, PartialEq, Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-/// The wait that the server wishes, if it says one.
-fn retry_delay(details: &[u8]) -> Option<Duration> {
-    let status = RpcStatus::decode(details).ok()?;
-    let detail = status.details.iter().find(|d| d.type_url == RETRY_INFO)?;
-    let delay = RetryInfo::decode(detail.value.as_slice()).ok()?.delay?;
-    let seconds = u64::try_from(delay.seconds).ok()?;
-    let nanos = u32::try_from(delay.nanos).ok()?;
-    Some(Duration::new(seconds, nanos.min(999_999_999)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::r#gen::rpc;
+    use prost::Message;
+    use std::time::Duration;
 
     fn name(error: &ExportError) -> &'static str {
         match error {
@@ -329,17 +281,18 @@ mod tests {
 
     #[test]
     fn the_servers_own_wish_is_the_wait() {
-        let info = RetryInfo {
-            delay: Some(Delay {
+        let info = rpc::RetryInfo {
+            retry_delay: Some(prost_types::Duration {
                 seconds: 7,
                 nanos: 500_000_000,
             }),
         };
-        let status = RpcStatus {
-            details: vec![Detail {
-                type_url: RETRY_INFO.into(),
+        let status = rpc::Status {
+            details: vec![prost_types::Any {
+                type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
                 value: info.encode_to_vec(),
             }],
+            ..rpc::Status::default()
         };
         let details = status.encode_to_vec().into();
         let status = Status::with_details(Code::ResourceExhausted, "slow down", details);
@@ -347,6 +300,5 @@ mod tests {
             panic!("no retry");
         };
         assert_eq!(after, Some(Duration::from_millis(7_500)));
-        assert_eq!(retry_delay(b"\xff\xff"), None);
     }
 }

@@ -21,29 +21,42 @@
 mod classify;
 mod labels;
 mod observe;
+mod passage;
 mod prepare;
 mod request;
 mod settings;
 
-pub use self::{classify::classify, labels::LabelRule, settings::Settings};
+pub use self::{
+    classify::classify,
+    labels::LabelRule,
+    settings::{Compression, OtlpAs, Settings},
+};
 
 use self::{observe::Observer, prepare::Preparer};
 use crate::{
     r#gen::profilestore::{
         WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
-    net::{GrpcChannel, grpc::Compression},
+    net::{GrpcChannel, grpc::Message},
     pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
-    profile::{Batch, Profile},
+    profile::{
+        Batch, Labels, Profile,
+        otlp::{self, Encoded, Otlp, Unreadable, assemble},
+    },
     settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
+use http::{HeaderMap, HeaderValue};
 use tonic::codec::CompressionEncoding;
+
+/// Parca's OTLP intake.
+const OTLP: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
 
 /// Sends to one Parca.
 #[derive(Debug)]
 pub struct ParcaExporter {
     client: ProfileStoreServiceClient<GrpcChannel>,
+    channel: GrpcChannel,
     preparer: Preparer,
     limits: Limits,
 }
@@ -57,12 +70,14 @@ impl Settings {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut client = ProfileStoreServiceClient::new(GrpcChannel::new(&self.client)?);
-        if self.client.compression == Compression::Gzip {
+        let channel = GrpcChannel::new(&self.client)?;
+        let mut client = ProfileStoreServiceClient::new(channel.clone());
+        if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
         Ok(ParcaExporter {
             client,
+            channel,
             limits: Limits {
                 bytes: self.max_request_bytes.get(),
                 rows: self.max_request_rows,
@@ -86,6 +101,39 @@ impl ParcaExporter {
     }
 }
 
+impl ParcaExporter {
+    /// Sends OTLP bodies, which came in one request, as OTLP.
+    async fn pass(&self, batch: &Batch) -> Result<(), ExportError> {
+        let bodies = batch.profiles.iter();
+        let bodies: Vec<_> = bodies
+            .filter_map(|profile| Some((&profile.labels, profile.body.as_otlp()?)))
+            .collect();
+        let message = message(&bodies).map_err(|error| ExportError::Rejected {
+            reason: Reason::InvalidProfile,
+            cause: error.to_string(),
+        })?;
+        let size = message.bytes.len() as u64;
+        let sent = self.channel.unary(OTLP, HeaderMap::new(), message).await;
+        sent.map(drop)
+            .map_err(|status| classify(&status, size, bodies.len()))
+    }
+}
+
+/// The request that these bodies are, in a compression that Parca knows.
+fn message(bodies: &[(&Labels, &Otlp)]) -> Result<Message, Unreadable> {
+    let Encoded { bytes, compression } = assemble(bodies)?;
+    let (bytes, encoding) = match compression {
+        otlp::Compression::None => (bytes, None),
+        otlp::Compression::Gzip => (bytes, Some(HeaderValue::from_static("gzip"))),
+        otlp::Compression::Zstd => {
+            let first = bodies.first();
+            let plain_len = first.map_or(0, |(_, otlp)| otlp.request().plain_len());
+            (compression.inflate(&bytes, plain_len)?, None)
+        }
+    };
+    Ok(Message { bytes, encoding })
+}
+
 #[async_trait]
 impl Exporter for ParcaExporter {
     fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
@@ -101,6 +149,9 @@ impl Exporter for ParcaExporter {
     }
 
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
+        if batch.profiles.iter().any(|p| p.body.as_otlp().is_some()) {
+            return self.pass(batch).await;
+        }
         self.write(request::encode(&batch.profiles), request::weigh_all(batch))
             .await
     }

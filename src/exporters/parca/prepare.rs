@@ -7,30 +7,32 @@
 use super::{
     labels::{self, LabelRule},
     observe::Observer,
-    request,
-    settings::Settings,
+    passage, request,
+    settings::{OtlpAs, Settings},
 };
 use crate::{
+    exporters::{
+        pprofs::{AsPprof, NoPprof, Open, Requests},
+        shared::{RuleObserver, halves},
+    },
     pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
-        pprof::{
-            Pprof, Rule, Unreadable, compress, repair, split_by_labels, split_by_samples, summarize,
-        },
+        otlp::{self, Otlp},
+        pprof::{Pprof, compress, repair, split_by_labels, split_by_samples, summarize},
     },
 };
 use std::time::SystemTime;
 
-/// The rule of a body that is no pprof at all.
-const UNREADABLE: &str = "unreadable";
-/// The rule of a body above `max_inflated_bytes`.
-const INFLATED_SIZE: &str = "inflated_size";
+/// The rule of an OTLP body that gives no pprof.
+const UNCONVERTIBLE: &str = "unconvertible";
 
 /// The steps before sending, and their bounds.
 #[derive(Debug)]
 pub(super) struct Preparer {
     max_bytes: u64,
     max_inflated: u64,
+    otlp_as: OtlpAs,
     sample_labels: Vec<String>,
     series_limit: usize,
     observer: Observer,
@@ -43,6 +45,7 @@ impl Preparer {
         Self {
             max_bytes: settings.max_request_bytes.get(),
             max_inflated: settings.max_inflated_bytes.get(),
+            otlp_as: settings.otlp_as,
             sample_labels: settings.sample_labels.clone(),
             series_limit: usize::try_from(settings.sample_label_series_limit).unwrap_or(usize::MAX),
             observer,
@@ -58,7 +61,54 @@ impl Preparer {
     ) -> Result<Vec<Prepared>, NoMemory> {
         let needed = profiles.iter().map(|profile| self.cost(profile)).sum();
         let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
-        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+        let mut requests = Requests::new(memory);
+        let mut prepared = Vec::with_capacity(profiles.len());
+        for profile in profiles {
+            prepared.push(match profile.body.as_otlp() {
+                Some(otlp) => {
+                    let open = requests.open(otlp)?;
+                    self.prepare_otlp(profile, otlp, open)
+                }
+                None => self.prepare(profile.clone()),
+            });
+        }
+        Ok(prepared)
+    }
+
+    /// The parts to send for an OTLP body: itself, if Parca bears it, or pprofs.
+    fn prepare_otlp(
+        &self,
+        profile: &Profile,
+        otlp: &Otlp,
+        open: Result<&Open, &otlp::Unreadable>,
+    ) -> Prepared {
+        let dropped = |error: NoPprof| {
+            self.rules()
+                .dropped(&profile.labels, UNCONVERTIBLE, &error.to_string());
+            error.reason()
+        };
+        let open = open.map_err(|error| dropped(error.clone().into()))?;
+        let resource = open.resource(otlp).map_err(|error| dropped(error.into()))?;
+        if self.otlp_as == OtlpAs::Otlp
+            && profile.byte_len() <= self.max_bytes
+            && passage::check(&resource, open.dictionary()).is_ok()
+        {
+            let samples = resource.scope_profiles.iter().flat_map(|s| &s.profiles);
+            return Ok(vec![Part {
+                bytes: profile.byte_len(),
+                rows: samples.map(|profile| profile.samples.len() as u64).sum(),
+                profile: profile.clone(),
+            }]);
+        }
+        let convert = AsPprof {
+            max_inflated: self.max_inflated,
+        };
+        let pprofs = convert.convert(profile, &resource, open).map_err(dropped)?;
+        let mut parts = Vec::with_capacity(pprofs.len());
+        for pprof in pprofs {
+            parts.extend(self.prepare(pprof)?);
+        }
+        Ok(parts)
     }
 
     /// The memory that preparing a profile takes beside its body, in bytes.
@@ -100,42 +150,26 @@ impl Preparer {
     /// A part in halves, or in more pieces where halves cannot be had.
     pub(super) fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
         let pprof = profile.body.as_pprof()?;
-        if pprof.check(self.max_inflated).ok()?.samples < 2 {
-            return None;
-        }
-        let mut target = pprof.bytes().len() as u64 * 5 / 8;
-        loop {
-            let pieces = pprof
-                .read(self.max_inflated, |plain| split_by_samples(plain, target))
-                .and_then(|pieces| pieces)
-                .ok()?;
-            if pieces.len() > 1 {
-                let part =
-                    |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
-                return pieces.into_iter().map(part).collect::<Result<_, _>>().ok();
-            }
-            if target < 2 {
-                return None;
-            }
-            target /= 2;
-        }
+        let part = |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
+        let pieces = halves(pprof, self.max_inflated)?;
+        pieces.into_iter().map(part).collect::<Result<_, _>>().ok()
     }
 
     /// The body as it is, or mended; it breaks no rule.
     fn mended(&self, series: &Labels, pprof: Pprof, received: SystemTime) -> Result<Pprof, Reason> {
         let broken = match pprof.check(self.max_inflated) {
             Ok(checked) => checked.broken,
-            Err(unreadable) => return Err(self.unreadable(series, unreadable)),
+            Err(unreadable) => return Err(self.rules().unreadable(series, unreadable)),
         };
         if broken.is_empty() {
             return Ok(pprof);
         }
         let repaired = pprof
             .read(self.max_inflated, |plain| repair(plain, broken, received))
-            .map_err(|unreadable| self.unreadable(series, &unreadable))?
-            .map_err(|rule| self.unrepairable(series, rule))?;
+            .map_err(|unreadable| self.rules().unreadable(series, &unreadable))?
+            .map_err(|rule| self.rules().unrepairable(series, rule))?;
         for rule in repaired.applied.iter() {
-            self.observer
+            self.rules()
                 .repaired(series, rule.as_str(), rule.describe());
         }
         Ok(Pprof::known(repaired.bytes, repaired.checked))
@@ -144,7 +178,7 @@ impl Preparer {
     fn mended_labels(&self, labels: Labels, pprof: &Pprof) -> Labels {
         let mended = labels::mend(&labels, || self.name_of(pprof));
         for rule in mended.applied {
-            self.observer
+            self.rules()
                 .repaired(&labels, LabelRule::as_str(rule), rule.describe());
         }
         mended.labels
@@ -175,7 +209,7 @@ impl Preparer {
                 split_by_labels(plain, &self.sample_labels, self.series_limit)
             })
             .and_then(|split| split)
-            .map_err(|unreadable| self.unreadable(&labels, &unreadable))?;
+            .map_err(|unreadable| self.rules().unreadable(&labels, &unreadable))?;
         let Some(split) = split else {
             return Ok(vec![(labels, pprof)]);
         };
@@ -214,7 +248,7 @@ impl Preparer {
                 split_by_samples(plain, room)
             })
             .and_then(|pieces| pieces)
-            .map_err(|unreadable| self.unreadable(&labels, &unreadable))?;
+            .map_err(|unreadable| self.rules().unreadable(&labels, &unreadable))?;
         if pieces.len() > 1 {
             self.observer.divided(&labels, weight, pieces.len());
         }
@@ -227,7 +261,7 @@ impl Preparer {
     fn part(&self, labels: Labels, pprof: Pprof, received: SystemTime) -> Result<Part, Reason> {
         let rows = match pprof.check(self.max_inflated) {
             Ok(checked) => checked.rows,
-            Err(unreadable) => return Err(self.unreadable(&labels, unreadable)),
+            Err(unreadable) => return Err(self.rules().unreadable(&labels, unreadable)),
         };
         Ok(Part {
             bytes: request::weigh(&labels, pprof.bytes()),
@@ -240,19 +274,7 @@ impl Preparer {
         })
     }
 
-    fn unreadable(&self, series: &Labels, unreadable: &Unreadable) -> Reason {
-        let (rule, reason) = match unreadable {
-            Unreadable::TooLarge { .. } => (INFLATED_SIZE, Reason::TooLarge),
-            _ => (UNREADABLE, Reason::InvalidProfile),
-        };
-        self.observer
-            .unrepairable(series, rule, &unreadable.to_string());
-        reason
-    }
-
-    fn unrepairable(&self, series: &Labels, rule: Rule) -> Reason {
-        self.observer
-            .unrepairable(series, rule.as_str(), rule.describe());
-        Reason::InvalidProfile
+    fn rules(&self) -> &RuleObserver {
+        self.observer.rules()
     }
 }

@@ -20,6 +20,9 @@ pub struct Settings {
     /// Where and how to connect.
     #[serde(flatten)]
     pub client: GrpcClientSettings,
+    /// Compression of requests: `none` (default) or `gzip`. Profiles are mostly
+    /// compressed already.
+    pub compression: Compression,
     /// The largest request, in encoded bytes. The default passes the nginx in
     /// front of Charmed Parca, which refuses bodies above 1 MiB; without a proxy
     /// it may be raised up to 64 MiB, but a request must arrive within 5 s. A
@@ -31,6 +34,8 @@ pub struct Settings {
     pub max_request_rows: u64,
     /// The most profiles of one request.
     pub max_request_profiles: u64,
+    /// What OTLP bodies are sent as.
+    pub otlp_as: OtlpAs,
     /// The largest profile once inflated; larger ones are dropped, for Parca
     /// itself has no such limit.
     pub max_inflated_bytes: ByteSize,
@@ -41,6 +46,30 @@ pub struct Settings {
     /// The most series that `sample_labels` makes of one profile; the samples of
     /// further combinations stay together, without these labels.
     pub sample_label_series_limit: u64,
+}
+
+/// Compression of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// What OTLP bodies are sent as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpAs {
+    /// As pprofs, which every Parca stores under the right names.
+    #[default]
+    Pprof,
+    /// As OTLP, but only what Parca's OTLP intake (0.27 and newer) bears: frames
+    /// without lines (that Parca symbolises itself), one value a sample, all types
+    /// set. All else still goes as pprof.
+    Otlp,
 }
 
 // === impl Settings ===
@@ -79,9 +108,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             client: GrpcClientSettings::default(),
+            compression: Compression::default(),
             max_request_bytes: ByteSize::new(1_000_000),
             max_request_rows: 20_000,
             max_request_profiles: 1_000,
+            otlp_as: OtlpAs::default(),
             max_inflated_bytes: ByteSize::new(64 << 20),
             sample_labels: Vec::new(),
             sample_label_series_limit: 100,

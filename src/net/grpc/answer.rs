@@ -2,6 +2,7 @@
 //! deadline until its last byte.
 
 use super::failure::{self, NotGrpc};
+use crate::net::wish::retry_after;
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -49,11 +50,7 @@ pub(super) fn checked(
         server: headers
             .get(header::SERVER)
             .map(|server| String::from_utf8_lossy(server.as_bytes()).into_owned()),
-        retry_after: headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs),
+        retry_after: retry_after(headers),
     }))
 }
 

@@ -1,43 +1,17 @@
 //! What became of a call that got no gRPC answer.
 //!
-//! A relay must know more than "unavailable": a request that was never looked at
-//! goes out again in silence, one under which the backend's connection died may
-//! be what killed it (`DESIGN.md`, law 5), and a proxy's 413 is about size.
-//! Nothing is read from texts but what HTTP/2 keeps only as text.
+//! The verdict of [`crate::net::transport`] travels within a [`Status`], and so
+//! does what a proxy answered in plain HTTP: its 413 is about size.
 
-use crate::net::connect::{ConnectError, late_alert};
+pub use crate::net::transport::TransportFailure;
+
+use crate::net::{
+    connect::ConnectError,
+    transport::{innermost, of_error},
+};
 use http::StatusCode;
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 use tonic::{Code, Status};
-
-/// How the transport failed, if it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TransportFailure {
-    /// The backend itself, or a proxy in between, answered.
-    NotTransport,
-    /// No connection was made, or what is there speaks no HTTP/2; nothing was
-    /// taken.
-    NotConnected {
-        /// The reason and the way out.
-        cause: String,
-    },
-    /// The backend never looked at the request: it was closing the connection
-    /// (GOAWAY), or refused the stream. Send it again at once and in silence.
-    Unsent,
-    /// The connection ended while the backend had the request.
-    Died {
-        /// How.
-        cause: String,
-    },
-    /// The backend broke off this one call (RST_STREAM); its connection, and so
-    /// its process, lives on.
-    Reset {
-        /// How.
-        cause: String,
-    },
-    /// No answer in time, or none to a keepalive ping.
-    Timeout,
-}
 
 /// Carries the verdict within a [`Status`].
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +46,7 @@ pub fn classify_transport(status: &Status) -> TransportFailure {
     }
     status
         .source()
-        .and_then(classify)
+        .and_then(of_error)
         .unwrap_or(TransportFailure::NotTransport)
 }
 
@@ -81,7 +55,7 @@ pub fn http_status(status: &Status) -> Option<u16> {
     find::<NotGrpc>(status).map(|answer| answer.status.as_u16())
 }
 
-/// The wait that came with such an answer (`retry-after`, in seconds).
+/// The wait that came with such an answer (`retry-after`).
 pub fn http_retry_after(status: &Status) -> Option<Duration> {
     find::<NotGrpc>(status).and_then(|answer| answer.retry_after)
 }
@@ -94,6 +68,17 @@ pub(super) fn not_connected(error: ConnectError) -> Status {
             cause: cause.clone(),
         },
         cause,
+    )
+}
+
+/// For an answer that ends without the trailers that hold its status.
+pub(super) fn no_status() -> Status {
+    let cause = "the answer ended without a status";
+    status(
+        TransportFailure::Reset {
+            cause: cause.into(),
+        },
+        cause.into(),
     )
 }
 
@@ -115,7 +100,7 @@ pub(super) fn late(timeout: Duration) -> Status {
 
 /// For a request whose connection or stream ended.
 pub(super) fn broken(error: hyper::Error) -> Status {
-    let failure = classify(&error).unwrap_or_else(|| TransportFailure::Died {
+    let failure = of_error(&error).unwrap_or_else(|| TransportFailure::Died {
         cause: innermost(&error),
     });
     let cause = match &failure {
@@ -152,77 +137,6 @@ fn status(failure: TransportFailure, cause: String) -> Status {
     let mut status = Status::new(code, cause.clone());
     status.set_source(Arc::new(Broken { failure, cause }));
     status
-}
-
-fn classify(error: &(dyn Error + 'static)) -> Option<TransportFailure> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && error.is_timeout()
-        {
-            return Some(TransportFailure::Timeout);
-        }
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return Some(of_h2(error));
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(of_io(error));
-        }
-        next = error.source();
-    }
-    None
-}
-
-fn of_h2(error: &h2::Error) -> TransportFailure {
-    if let Some(error) = error.get_io() {
-        return of_io(error);
-    }
-    let cause = error.to_string();
-    if error.is_go_away() {
-        // A stream ends with the peer's GOAWAY only when its id is above the
-        // last one that the peer looked at.
-        return if error.is_remote() {
-            TransportFailure::Unsent
-        } else {
-            TransportFailure::NotConnected {
-                cause: format!("it does not speak HTTP/2 on this port, which gRPC needs ({cause})"),
-            }
-        };
-    }
-    if error.is_reset() {
-        return if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
-            TransportFailure::Unsent
-        } else {
-            TransportFailure::Reset { cause }
-        };
-    }
-    TransportFailure::Died { cause }
-}
-
-fn of_io(error: &io::Error) -> TransportFailure {
-    if let Some(cause) = late_alert(error) {
-        return TransportFailure::NotConnected { cause };
-    }
-    let cause = error.to_string();
-    if error.kind() == io::ErrorKind::ConnectionRefused {
-        return TransportFailure::NotConnected { cause };
-    }
-    // HTTP/2 keeps nothing of an I/O error but its text.
-    if cause.contains("received fatal alert") {
-        let cause = format!("{cause}: look at cert_file and key_file");
-        return TransportFailure::NotConnected { cause };
-    }
-    TransportFailure::Died {
-        cause: format!("the connection ended under the request: {cause}"),
-    }
-}
-
-fn innermost(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
 }
 
 fn find<E: Error + 'static>(status: &Status) -> Option<&E> {

@@ -3,8 +3,8 @@
 
 use super::target::Target;
 use crate::{
-    net::{proxy::ProxySettings, tls::ClientTls},
-    settings::{Duration, FilePath, Problem, Secret},
+    net::{credentials::ClientAuth, proxy::ProxySettings, tls::ClientTls},
+    settings::{Duration, Problem, Secret},
 };
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
@@ -24,10 +24,7 @@ pub struct GrpcClientSettings {
     /// Metadata of every request, beside `auth`.
     pub headers: BTreeMap<String, Secret>,
     /// Credentials.
-    pub auth: GrpcAuth,
-    /// Compression of requests: `none` (default) or `gzip`. Profiles are mostly
-    /// compressed already.
-    pub compression: Compression,
+    pub auth: ClientAuth,
     /// HTTP/2 pings, off unless `time` is set.
     pub keepalive: Option<Keepalive>,
     /// How requests are spread over the addresses of the endpoint's name.
@@ -42,43 +39,6 @@ pub struct GrpcClientSettings {
     /// The proxy; gRPC always goes through `CONNECT`.
     #[serde(flatten)]
     pub proxy: ProxySettings,
-}
-
-/// Credentials of gRPC requests, sent as `authorization`. At most one kind.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default)]
-pub struct GrpcAuth {
-    /// A bearer token.
-    pub bearer_token: Option<Secret>,
-    /// A file with a bearer token, read again when it changes.
-    pub bearer_token_file: Option<FilePath>,
-    /// User and password.
-    pub basic: Option<GrpcBasicAuth>,
-}
-
-/// User and password, each given or in a file.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default)]
-pub struct GrpcBasicAuth {
-    /// The user.
-    pub username: Option<String>,
-    /// A file with the user, read again when it changes.
-    pub username_file: Option<FilePath>,
-    /// The password.
-    pub password: Option<Secret>,
-    /// A file with the password, read again when it changes.
-    pub password_file: Option<FilePath>,
-}
-
-/// Compression of requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// None.
-    #[default]
-    None,
-    /// gzip.
-    Gzip,
 }
 
 /// HTTP/2 pings.
@@ -112,8 +72,7 @@ impl Default for GrpcClientSettings {
             endpoint: String::new(),
             tls: ClientTls::default(),
             headers: BTreeMap::new(),
-            auth: GrpcAuth::default(),
-            compression: Compression::default(),
+            auth: ClientAuth::default(),
             keepalive: None,
             balancer_name: BalancerName::default(),
             timeout: Duration::from_secs(30),
@@ -170,49 +129,6 @@ fn header_problem(name: &str, value: &Secret) -> Option<Problem> {
     HeaderValue::try_from(value.expose())
         .err()
         .map(|_| Problem::new(path, "no header value"))
-}
-
-// === impl GrpcAuth ===
-
-impl GrpcAuth {
-    /// Whether anything is set.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let kinds = [
-            ("bearer_token", self.bearer_token.is_some()),
-            ("bearer_token_file", self.bearer_token_file.is_some()),
-            ("basic", self.basic.is_some()),
-        ];
-        let set: Vec<_> = kinds
-            .iter()
-            .filter_map(|(name, set)| set.then_some(*name))
-            .collect();
-        if let [first, .., last] = set[..] {
-            problems.push(Problem::new(
-                last,
-                format!("at most one kind of credentials may be set, and {first} is set too"),
-            ));
-        }
-        if let Some(basic) = &self.basic {
-            if basic.username.is_some() == basic.username_file.is_some() {
-                problems.push(Problem::new(
-                    "basic.username",
-                    "set exactly one of username and username_file",
-                ));
-            }
-            if basic.password.is_some() == basic.password_file.is_some() {
-                problems.push(Problem::new(
-                    "basic.password",
-                    "set exactly one of password and password_file",
-                ));
-            }
-        }
-        problems
-    }
 }
 
 // === impl Keepalive ===

@@ -456,14 +456,12 @@ fn everything_that_is_wrong_is_said_at_once() {
 fn every_grpc_key_is_known() {
     let settings = settings(json!({
         "endpoint": "parca:7070",
-        "compression": "gzip",
         "keepalive": {"time": "10s", "timeout": "5s", "permit_without_stream": true},
         "balancer_name": "pick_first",
         "timeout": "0s",
         "resolve_interval": "1m",
         "tls": {"include_system_ca_certs_pool": true, "reload_interval": "1m"},
     }));
-    assert_eq!(settings.compression, Compression::Gzip);
     assert_eq!(
         settings.keepalive.as_ref().unwrap().timeout.get(),
         Duration::from_secs(5)

@@ -1,7 +1,10 @@
 //! Why a target gave no answer.
 
 use super::exchange::ExchangeError;
-use crate::net::connect::{ConnectError, Phase, late_alert};
+use crate::net::{
+    connect::{ConnectError, Phase, late_alert},
+    transport::{TransportFailure, of_error, of_io},
+};
 use http::Uri;
 use std::{error::Error, fmt};
 
@@ -33,6 +36,8 @@ pub enum HttpError {
     Io {
         /// The reason.
         cause: String,
+        /// What it means for the request.
+        failure: TransportFailure,
     },
     /// The address cannot be asked.
     #[error("{0:?} cannot be asked: write http://host:port/path or https://host:port/path")]
@@ -46,6 +51,7 @@ impl HttpError {
         let place = uri.authority().map_or("", |authority| authority.as_str());
         let broke =
             |reason: &dyn fmt::Display| format!("the connection to {place} broke: {reason}");
+        let failure = error.failure();
         let cause = match error {
             ExchangeError::Closed => format!("{place} closed the connection without an answer"),
             ExchangeError::Io(error) => match late_alert(&error) {
@@ -63,7 +69,45 @@ impl HttpError {
                 None => broke(&error),
             },
         };
-        Self::Io { cause }
+        Self::Io { cause, failure }
+    }
+
+    /// What it means for the request. What comes before a request is sent, such
+    /// as missing credentials, counts as not connected.
+    pub fn failure(&self) -> TransportFailure {
+        let failure = match self {
+            Self::Io { failure, .. } => failure.clone(),
+            _ => TransportFailure::NotConnected {
+                cause: String::new(),
+            },
+        };
+        // Its text says more.
+        let cause = self.to_string();
+        match failure {
+            TransportFailure::NotConnected { .. } => TransportFailure::NotConnected { cause },
+            TransportFailure::Died { .. } => TransportFailure::Died { cause },
+            TransportFailure::Reset { .. } => TransportFailure::Reset { cause },
+            other => other,
+        }
+    }
+}
+
+impl ExchangeError {
+    fn failure(&self) -> TransportFailure {
+        let died = |cause: String| TransportFailure::Died { cause };
+        match self {
+            Self::Closed => died("the connection was closed without an answer".into()),
+            Self::Io(error) => of_io(error),
+            Self::Http(error) if error.is_canceled() || error.is_closed() => {
+                TransportFailure::Unsent
+            }
+            Self::Http(error) if error.is_parse() || error.is_parse_too_large() => {
+                TransportFailure::NotConnected {
+                    cause: error.to_string(),
+                }
+            }
+            Self::Http(error) => of_error(error).unwrap_or_else(|| died(error.to_string())),
+        }
     }
 }
 

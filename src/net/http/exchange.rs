@@ -8,12 +8,15 @@
 //! given the stream, to read the answer. It believes that it sends the request
 //! too, into [`Answering`], which swallows it.
 //!
+//! A server that refuses a body by its size may answer before it has read it, and
+//! read no more. So the answer is listened for while the request is written.
+//!
 //! Who reads the body moves its bytes: no task of hyper's stands between, so no
 //! other thread is woken for them.
 
 use super::pool::Home;
 use crate::net::stream::Stream;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, buf::Chain};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Empty;
 use hyper::{
@@ -25,9 +28,9 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is read at once, and so the largest head of an answer. Most profiles fit.
 const BUFFER: usize = 64 << 10;
@@ -42,8 +45,11 @@ pub(super) struct Outgoing<'a> {
     pub(super) target: &'a str,
     pub(super) host: &'a http::HeaderValue,
     pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a [u8],
+    pub(super) body: &'a Bytes,
 }
+
+/// A body up to this size is written together with the request's head.
+const SMALL: usize = 16 << 10;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -69,7 +75,8 @@ pub struct Answer {
 struct UnderWay {
     connection: Connection,
     sender: http1::SendRequest<Empty<Bytes>>,
-    home: Home,
+    /// Without one when the request was not read to its end.
+    home: Option<Home>,
 }
 
 type Connection = http1::Connection<TokioIo<Answering>, Empty<Bytes>>;
@@ -88,8 +95,14 @@ struct Answering {
 // === impl Outgoing ===
 
 impl Outgoing<'_> {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(512 + self.body.len());
+    /// The head, and the body where it is a part of its own.
+    fn encode(&self) -> Chain<Bytes, Bytes> {
+        let (small, large) = if self.body.len() <= SMALL {
+            (self.body.clone(), Bytes::new())
+        } else {
+            (Bytes::new(), self.body.clone())
+        };
+        let mut bytes = Vec::with_capacity(512 + small.len());
         for part in [self.method.as_str(), " ", self.target, " HTTP/1.1\r\n"] {
             bytes.extend_from_slice(part.as_bytes());
         }
@@ -102,12 +115,12 @@ impl Outgoing<'_> {
         for (name, value) in self.headers {
             field(name.as_str(), value.as_bytes());
         }
-        if !self.body.is_empty() {
+        if !self.body.is_empty() || self.method == Method::POST {
             field("content-length", self.body.len().to_string().as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(self.body);
-        bytes
+        bytes.extend_from_slice(&small);
+        Bytes::from(bytes).chain(large)
     }
 }
 
@@ -119,33 +132,68 @@ pub(super) async fn exchange(
     home: Home,
 ) -> Result<Response<Answer>, ExchangeError> {
     let method = request.method.clone();
-    send(&mut stream, request.encode()).await?;
-    let first = first_bytes(&mut stream).await?;
+    let (first, complete) = converse(&mut stream, request.encode()).await?;
     // The future of reading is held by few at a time, and larger than all else.
-    Box::pin(read(stream, first, method, home))
+    Box::pin(read(stream, first, method, complete.then_some(home)))
         .await
         .map_err(ExchangeError::Http)
 }
 
-async fn send(stream: &mut Stream, bytes: Vec<u8>) -> Result<(), ExchangeError> {
-    stream.write_all(&bytes).await?;
-    stream.flush().await?;
-    Ok(())
+/// Writes a request, until it is out or its answer begins. The first bytes of
+/// the answer, and whether all of the request is out.
+async fn converse(
+    stream: &mut Stream,
+    mut request: Chain<Bytes, Bytes>,
+) -> Result<(Bytes, bool), ExchangeError> {
+    let mut broken = None;
+    let mut buffer = [0; FIRST_READ];
+    let mut answer = ReadBuf::new(&mut buffer);
+    poll_fn(|cx| {
+        if broken.is_none()
+            && let Poll::Ready(Err(error)) = poll_write(stream, &mut request, cx)
+        {
+            // Its reason may be there to be read.
+            broken = Some(error);
+        }
+        let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut answer));
+        Poll::Ready(read)
+    })
+    .await
+    .map_err(|error| broken.take().unwrap_or(error))?;
+    if answer.filled().is_empty() {
+        return Err(broken.map_or(ExchangeError::Closed, ExchangeError::from));
+    }
+    let first = Bytes::copy_from_slice(answer.filled());
+    Ok((first, broken.is_none() && !request.has_remaining()))
 }
 
-async fn first_bytes(stream: &mut Stream) -> Result<Bytes, ExchangeError> {
-    let mut buffer = [0; FIRST_READ];
-    match stream.read(&mut buffer).await? {
-        0 => Err(ExchangeError::Closed),
-        size => Ok(Bytes::copy_from_slice(&buffer[..size])),
+/// Writes what the stream takes now.
+fn poll_write(
+    stream: &mut Stream,
+    request: &mut Chain<Bytes, Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while request.has_remaining() {
+        let mut parts = [io::IoSlice::new(&[]); 2];
+        let count = request.chunks_vectored(&mut parts);
+        let written = if stream.is_write_vectored() {
+            Pin::new(&mut *stream).poll_write_vectored(cx, &parts[..count])
+        } else {
+            Pin::new(&mut *stream).poll_write(cx, request.chunk())
+        };
+        match ready!(written)? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            size => request.advance(size),
+        }
     }
+    Pin::new(stream).poll_flush(cx)
 }
 
 async fn read(
     stream: Stream,
     first: Bytes,
     method: Method,
-    home: Home,
+    home: Option<Home>,
 ) -> hyper::Result<Response<Answer>> {
     let answering = Answering {
         stream,
@@ -249,10 +297,11 @@ impl UnderWay {
         if ended || !matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(()))) {
             return;
         }
+        let Some(home) = self.home else { return };
         let parts = self.connection.into_parts();
         let answering = parts.io.into_inner();
         if parts.read_buf.is_empty() && answering.first.is_empty() {
-            self.home.keep(answering.stream);
+            home.keep(answering.stream);
         }
     }
 }
@@ -305,10 +354,11 @@ impl AsyncWrite for Answering {
 
 impl ExchangeError {
     /// Whether a connection that had waited may have been closed meanwhile, so
-    /// that a new one will do.
-    pub(super) fn may_be_stale(&self) -> bool {
+    /// that a new one will do. It may have ended under the request as well, which
+    /// matters unless that is `repeatable`.
+    pub(super) fn may_be_stale(&self, repeatable: bool) -> bool {
         match self {
-            Self::Closed | Self::Io(_) => true,
+            Self::Closed | Self::Io(_) => repeatable,
             Self::Http(error) => error.is_canceled() || error.is_closed(),
         }
     }

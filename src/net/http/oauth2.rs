@@ -7,7 +7,7 @@
 //! storm a token server that is down.
 
 use super::{
-    HttpClient, OAuth2, connector,
+    Asked, HttpClient, Keep, OAuth2, connector, live_tls,
     pool::Pool,
     settings::{JWT_BEARER, file_of, secret_of},
 };
@@ -124,14 +124,15 @@ impl TokenSource {
             private_key(&secret.current())
                 .map_err(|cause| one(Problem::new("client_certificate_key", cause)))?;
         }
-        let connector = connector(
-            &settings.tls_config,
-            &settings.proxy,
-            &["http/1.1"],
-            resolver,
-        )?;
+        let tls = live_tls("tls_config", settings.tls_config.spec(), &["http/1.1"]);
+        let connector = connector(tls, &settings.proxy, resolver)?;
         // It is asked rarely: keeping its connection is worth little.
-        let pool = Pool::new(1, EARLY);
+        let pool = Pool::new(Keep {
+            streams: 1,
+            per_place: 1,
+            idle: EARLY,
+            pings: None,
+        });
         Ok(Self {
             url: token_url(&settings.token_url).map_err(one)?,
             settings: settings.clone(),
@@ -233,7 +234,13 @@ impl TokenSource {
         let response = self
             .client
             .0
-            .send(&Method::POST, &self.url, &headers, Bytes::from(form))
+            .send(&Asked {
+                method: &Method::POST,
+                uri: &self.url,
+                headers,
+                body: Bytes::from(form),
+                repeatable: true,
+            })
             .await
             .map_err(|error| (None, error.to_string()))?;
         let status = response.status();

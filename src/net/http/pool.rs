@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::client::conn::http2;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     collections::HashMap,
     future::poll_fn,
@@ -32,13 +32,24 @@ use tokio::{
 /// How often all waiting connections are looked at, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 
-/// How many connections to one place wait. A target whose profiles are scraped
-/// one beside the other uses one of them nearly all the time.
-const MAX_IDLE_PER_PLACE: usize = 2;
+/// What is kept for later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// HTTP/1 connections of all places.
+    pub(super) streams: usize,
+    /// HTTP/1 connections to one place.
+    pub(super) per_place: usize,
+    /// How long one waits for its next request.
+    pub(super) idle: Duration,
+    /// HTTP/2 pings while a request is under way: after how long a silence, and
+    /// how long their answer may take.
+    pub(super) pings: Option<(Duration, Duration)>,
+}
 
 /// All waiting connections of one client.
 pub(super) struct Pool {
     waiting: Arc<Mutex<Waiting>>,
+    pings: Option<(Duration, Duration)>,
     tasks: Tasks,
 }
 
@@ -64,8 +75,7 @@ pub(super) struct Home {
 struct Waiting {
     places: HashMap<Arc<str>, Place>,
     streams: usize,
-    max_streams: usize,
-    idle_timeout: Duration,
+    keep: Keep,
     swept: Instant,
 }
 
@@ -78,15 +88,15 @@ struct Place {
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(max_idle: usize, idle_timeout: Duration) -> Self {
+    pub(super) fn new(keep: Keep) -> Self {
         Self {
             waiting: Arc::new(Mutex::new(Waiting {
                 places: HashMap::new(),
                 streams: 0,
-                max_streams: max_idle,
-                idle_timeout,
+                keep,
                 swept: Instant::now(),
             })),
+            pings: keep.pings,
             tasks: Tasks::default(),
         }
     }
@@ -103,9 +113,14 @@ impl Pool {
         if !stream.is_h2() {
             return Ok(Lease::Http1(stream));
         }
-        let (sender, connection) = http2::Builder::new(Spawn(self.tasks.clone()))
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let mut builder = http2::Builder::new(Spawn(self.tasks.clone()));
+        if let Some((silence, answer)) = self.pings {
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(silence)
+                .keep_alive_timeout(answer);
+        }
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         self.tasks.spawn("http2 connection", async move {
             let _ = connection.await;
         });
@@ -158,7 +173,7 @@ impl Waiting {
         let mut found = None;
         while let Some((mut stream, since)) = place.http1.pop() {
             self.streams -= 1;
-            if since.elapsed() < self.idle_timeout && is_quiet(&mut stream) {
+            if since.elapsed() < self.keep.idle && is_quiet(&mut stream) {
                 found = Some(Lease::Http1(stream));
                 break;
             }
@@ -171,11 +186,11 @@ impl Waiting {
 
     fn keep(&mut self, key: Arc<str>, mut stream: Stream) {
         // Looking also lets rustls shrink the buffer that it read the body with.
-        if self.streams >= self.max_streams || !is_quiet(&mut stream) {
+        if self.streams >= self.keep.streams || !is_quiet(&mut stream) {
             return;
         }
         let place = self.places.entry(key).or_default();
-        if place.http1.len() >= MAX_IDLE_PER_PLACE {
+        if place.http1.len() >= self.keep.per_place {
             return;
         }
         // A vector's own first step is room for four.
@@ -190,7 +205,7 @@ impl Waiting {
             return;
         }
         self.swept = Instant::now();
-        let longest = self.idle_timeout;
+        let longest = self.keep.idle;
         let mut streams = 0;
         self.places.retain(|_, place| {
             place

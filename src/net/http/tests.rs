@@ -23,8 +23,7 @@ fn client(json: serde_json::Value) -> HttpClient {
 }
 
 fn client_resolving(json: serde_json::Value, names: &Names) -> HttpClient {
-    let pool = Pool::new(10, IDLE_TIMEOUT);
-    HttpClient::build(&settings(json), pool, Arc::new(names.clone())).unwrap()
+    HttpClient::build(&settings(json), Pool::new(SCRAPES), Arc::new(names.clone())).unwrap()
 }
 
 async fn body(

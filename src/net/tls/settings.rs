@@ -241,7 +241,7 @@ impl TlsSpec {
         }
     }
 
-    fn bounded(
+    pub(super) fn bounded(
         mut self,
         min: &Option<String>,
         max: &Option<String>,
@@ -309,7 +309,7 @@ pub(crate) fn reference(key: &str, value: &Option<String>, instead: &str) -> Opt
     })
 }
 
-fn pem(
+pub(super) fn pem(
     (text_key, text): (&'static str, Option<String>),
     (file_key, file): (&'static str, Option<PathBuf>),
     problems: &mut Vec<Problem>,

@@ -37,13 +37,10 @@ pub fn assemble(parts: &[(&Labels, &Otlp)]) -> Result<Encoded, Unreadable> {
             compression: Compression::None,
         });
     };
-    let request = first.request();
-    if is_whole(request, parts) {
-        return Ok(Encoded {
-            bytes: request.wire().clone(),
-            compression: request.compression(),
-        });
+    if let Some(untouched) = untouched(parts) {
+        return Ok(untouched);
     }
+    let request = first.request();
     let plain = request.plain()?;
     let outline = request.outline();
     let dictionary: Vec<&[u8]> = outline
@@ -70,6 +67,18 @@ pub fn assemble(parts: &[(&Labels, &Otlp)]) -> Result<Encoded, Unreadable> {
     Ok(Encoded {
         bytes: out.into(),
         compression: Compression::None,
+    })
+}
+
+/// The bytes that arrived, when `parts` are all bodies of one request and no
+/// label was edited; costs no copy.
+pub fn untouched(parts: &[(&Labels, &Otlp)]) -> Option<Encoded> {
+    let (_, first) = parts.first()?;
+    let request = first.request();
+    let whole = parts.iter().all(|(_, otlp)| otlp.is_of(first)) && is_whole(request, parts);
+    whole.then(|| Encoded {
+        bytes: request.wire().clone(),
+        compression: request.compression(),
     })
 }
 

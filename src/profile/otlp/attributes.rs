@@ -14,10 +14,18 @@
 //! | a key given twice | the first | the others go when the first changes |
 //! | `__name__` | never written: it is the scope's name | |
 
+use super::{Unreadable, outline::Place, room::Room};
 use crate::profile::{
-    Labels, LabelsBuilder, NAME,
+    Label, Labels, LabelsBuilder, NAME,
     wire::{Damage, Wire, int, len, put_bytes},
 };
+
+/// The labels of a resource, at most.
+const MAX_LABELS: usize = 1_000;
+
+/// What a label takes beside its name and value, while its set grows and is
+/// copied.
+const LABEL: usize = 4 * size_of::<Label>();
 
 // Fields of `Resource`.
 const ATTRIBUTE: u32 = len(1);
@@ -35,6 +43,8 @@ const STRING_TABLE: u32 = len(5);
 pub(super) struct Strings<'a> {
     dictionary: &'a [&'a [u8]],
     table: Option<Vec<&'a [u8]>>,
+    held_back: bool,
+    wanted: bool,
 }
 
 /// An attribute that can be a label.
@@ -51,10 +61,36 @@ impl<'a> Strings<'a> {
         Self {
             dictionary,
             table: None,
+            held_back: false,
+            wanted: false,
         }
     }
 
+    /// The same, whose table is not read before somebody makes room for it.
+    pub(super) fn held_back(dictionary: &'a [&'a [u8]]) -> Self {
+        Self {
+            held_back: true,
+            ..Self::new(dictionary)
+        }
+    }
+
+    /// Reads the table if it was asked for and held back: it takes eight times
+    /// the bytes of empty strings on the wire. Says whether it did.
+    fn read_wanted(&mut self, room: &mut Room<'_>) -> Result<bool, Unreadable> {
+        if !self.wanted {
+            return Ok(false);
+        }
+        let strings: usize = self.dictionary.iter().map(|piece| count(piece)).sum();
+        room.take(strings * 2 * size_of::<&[u8]>())?;
+        (self.held_back, self.wanted) = (false, false);
+        Ok(true)
+    }
+
     fn get(&mut self, index: u64) -> Option<&'a str> {
+        if self.held_back {
+            self.wanted = true;
+            return None;
+        }
         let table = self.table.get_or_insert_with(|| read(self.dictionary));
         let text = table.get(usize::try_from(index).ok()?)?;
         std::str::from_utf8(text).ok()
@@ -79,19 +115,47 @@ fn read<'a>(dictionary: &[&'a [u8]]) -> Vec<&'a [u8]> {
     table
 }
 
+/// The strings in a piece of a dictionary, at most.
+fn count(dictionary: &[u8]) -> usize {
+    let mut strings = 0;
+    let mut wire = Wire(dictionary);
+    while let Ok(Some(key)) = wire.key() {
+        strings += usize::from(key == STRING_TABLE);
+        if wire.skip(key).is_err() {
+            break;
+        }
+    }
+    strings
+}
+
 /// The labels that the attributes of a `Resource` are.
-pub(super) fn labels<'d>(resource: &[u8], strings: &mut Strings<'d>) -> Result<Labels, Damage> {
+pub(super) fn labels<'d>(
+    resource: &[u8],
+    strings: &mut Strings<'d>,
+    room: &mut Room<'_>,
+    place: &Place<'_>,
+) -> Result<Labels, Unreadable> {
     let mut labels = LabelsBuilder::default();
     let mut wire = Wire(resource);
-    while let Some(key) = wire.key()? {
+    while let Some(key) = place.check(wire.0, wire.key())? {
         if key != ATTRIBUTE {
-            wire.skip(key)?;
+            place.check(wire.0, wire.skip(key))?;
             continue;
         }
-        if let Some(attribute) = Attribute::read(wire.bytes()?, strings)?
+        let message = place.check(wire.0, wire.bytes())?;
+        let mut attribute = place.check(message, Attribute::read(message, strings))?;
+        if strings.read_wanted(room)? {
+            attribute = place.check(message, Attribute::read(message, strings))?;
+        }
+        if let Some(attribute) = attribute
             && attribute.key != NAME
             && labels.get(attribute.key).is_none()
         {
+            if labels.as_slice().len() == MAX_LABELS {
+                return Err(Unreadable::TooManyAttributes { max: MAX_LABELS });
+            }
+            // An index of two bytes may stand for a string of megabytes.
+            room.take(attribute.key.len() + attribute.value.len() + LABEL)?;
             labels.set(attribute.key, attribute.value);
         }
     }

@@ -22,16 +22,20 @@ mod assemble;
 mod attributes;
 mod body;
 mod compression;
+mod divide;
 mod guard;
+pub mod json;
 mod layout;
 mod outline;
 mod request;
+mod room;
 mod unreadable;
 
 pub use self::{
-    assemble::{Encoded, assemble},
+    assemble::{Encoded, assemble, untouched},
     body::Otlp,
     compression::Compression,
+    divide::halves,
     guard::{Census, census},
     request::{Opened, Request},
     unreadable::Unreadable,

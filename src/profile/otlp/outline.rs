@@ -3,7 +3,7 @@
 //! Samples, stacks and tables are passed over by their lengths, apart from a
 //! bounded look at the layout (see [`super::layout`]).
 
-use super::{Unreadable, attributes, attributes::Strings, layout::Layout};
+use super::{Unreadable, attributes, attributes::Strings, layout::Layout, room::Room};
 use crate::profile::{
     Labels,
     wire::{Damage, Wire, len},
@@ -58,7 +58,7 @@ pub(super) struct Place<'a> {
 
 impl Outline {
     /// Walks a plain request.
-    pub(super) fn read(plain: &[u8]) -> Result<Self, Unreadable> {
+    pub(super) fn read(plain: &[u8], room: &mut Room<'_>) -> Result<Self, Unreadable> {
         let request = Place::new(plain, "the request");
         let mut outline = Self::default();
         let mut wire = Wire(plain);
@@ -69,6 +69,7 @@ impl Outline {
             };
             if key != RESOURCE_PROFILES && key != DICTIONARY {
                 request.check(wire.0, wire.other(key, 2))?;
+                room.take_item::<Range<usize>>()?;
                 outline.rest.push(begin..request.offset(wire.0));
                 continue;
             }
@@ -76,15 +77,18 @@ impl Outline {
             let end = request.offset(wire.0);
             let content = end - content.len()..end;
             if key == DICTIONARY {
+                room.take_item::<[Range<usize>; 2]>()?;
                 outline.dictionary.push(content);
                 outline.rest.push(begin..end);
                 continue;
             }
             let profiles = count(plain, &content)?;
             if profiles == 0 {
+                room.take_item::<Range<usize>>()?;
                 outline.rest.push(begin..end);
                 continue;
             }
+            room.take_item::<Resource>()?;
             outline.profiles += profiles;
             outline.content_len += content.len();
             outline.resources.push(Resource {
@@ -94,18 +98,18 @@ impl Outline {
                 profiles,
             });
         }
-        outline.look_inside(plain)?;
+        outline.look_inside(plain, room)?;
         Ok(outline)
     }
 
     /// What needs the dictionary, which comes last as a rule.
-    fn look_inside(&mut self, plain: &[u8]) -> Result<(), Unreadable> {
+    fn look_inside(&mut self, plain: &[u8], room: &mut Room<'_>) -> Result<(), Unreadable> {
         let dictionary: Vec<&[u8]> = self
             .dictionary
             .iter()
             .map(|at| &plain[at.clone()])
             .collect();
-        let mut strings = Strings::new(&dictionary);
+        let mut strings = Strings::held_back(&dictionary);
         let mut layout = Layout::new(&dictionary);
         for resource in &mut self.resources {
             let place = Place::new(plain, "resource");
@@ -114,8 +118,7 @@ impl Outline {
                 match key {
                     RESOURCE => {
                         let message = place.check(wire.0, wire.bytes())?;
-                        let labels = attributes::labels(message, &mut strings);
-                        resource.labels = place.check(message, labels)?;
+                        resource.labels = attributes::labels(message, &mut strings, room, &place)?;
                     }
                     SCOPE_PROFILES => {
                         let scope = place.check(wire.0, wire.bytes())?;

@@ -1,6 +1,6 @@
 //! One request, shared by the bodies that came in it.
 
-use super::{Census, Compression, Otlp, Unreadable, census, outline::Outline};
+use super::{Census, Compression, Otlp, Unreadable, census, outline::Outline, room::Room};
 use crate::{
     r#gen::opentelemetry::proto::profiles::v1development::{ProfilesDictionary, ResourceProfiles},
     profile::{Labels, pprof::with_inflated},
@@ -41,11 +41,27 @@ impl Request {
         compression: Compression,
         max_inflated: u64,
     ) -> Result<Self, Unreadable> {
-        let outlined = |plain: &[u8]| Ok((plain.len() as u64, Outline::read(plain)?));
+        Self::read_within(wire, compression, max_inflated, &mut |_| true)
+    }
+
+    /// The same in memory that is asked for first: a few bytes of a hostile
+    /// request can become many labels. `grant` is told how many more bytes the
+    /// outline is about to take, beside what inflating takes; on `false` nothing
+    /// more is taken and the error is [`Unreadable::NoMemory`].
+    pub fn read_within(
+        wire: Bytes,
+        compression: Compression,
+        max_inflated: u64,
+        grant: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Self, Unreadable> {
+        let mut outlined = |plain: &[u8]| {
+            let outline = Outline::read(plain, &mut Room::new(grant))?;
+            Ok((plain.len() as u64, outline))
+        };
         let (plain_len, outline) = match compression {
             // Into a buffer that the thread uses again.
             Compression::Gzip if wire.starts_with(&[0x1f, 0x8b]) => {
-                match with_inflated(&wire, max_inflated, outlined) {
+                match with_inflated(&wire, max_inflated, &mut outlined) {
                     Ok(outlined) => outlined?,
                     // The other way names what is wrong, or finds an empty request.
                     Err(_) => outlined(&compression.inflate(&wire, max_inflated)?)?,

@@ -55,6 +55,15 @@ pub enum Unreadable {
         /// What was asked for.
         index: i64,
     },
+    /// More string attributes than a resource may have.
+    #[error("a resource has more than {max} string attributes")]
+    TooManyAttributes {
+        /// The bound.
+        max: usize,
+    },
+    /// Who reads it has no memory to outline it in.
+    #[error("there is no memory for the outline of the request")]
+    NoMemory,
     /// The walk and the decoder disagree, on a string that is not UTF-8 as a rule.
     #[error("the request cannot be decoded: {0}")]
     Undecodable(String),

@@ -11,7 +11,7 @@ use prost::Message;
 
 /// Decodes an inflated pprof and mends its tables, so that whatever refers to
 /// something finds it. Sets the rules that were mended. Unknown fields are lost.
-pub(super) fn decode(inflated: &[u8]) -> Result<(Profile, RuleSet), Unreadable> {
+pub(in crate::profile) fn decode(inflated: &[u8]) -> Result<(Profile, RuleSet), Unreadable> {
     // A walk first: it explains failures better than the decoder.
     let checked = check(inflated)?;
     let mut mended = RuleSet::EMPTY;

@@ -44,5 +44,7 @@ pub use self::{
     write::{Frame, ProfileWriter, with_comments},
 };
 
+pub(in crate::profile) use self::decode::decode;
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,20 @@
+//! What several exporters have in common; they never import each other.
+//!
+//! - [`transport`]: what a broken connection means for delivery
+//! - [`RuleObserver`]: what is said about bodies that break a rule
+//! - [`Quiet`]: which log lines are repeated
+//! - [`halves`]: a pprof that is too large
+//! - [`otlp`]: what OTLP is over gRPC and over HTTP alike
+
+mod halves;
+//pub mod otlp;
+mod quiet;
+mod rules;
+mod transport;
+
+pub use self::{
+    halves::halves,
+    quiet::Quiet,
+    rules::{ExporterLabels, RuleObserver},
+    transport::{retry_after, transport},
+};

@@ -1,0 +1,45 @@
+//! Serving requests: what every push receiver listens with.
+//!
+//! ```text
+//! Plan ──bind──▶ Server ──connection──▶ Handler ──▶ Response<Answer>
+//! settings       TCP, unix, TLS         GrpcHandler: unary calls, health, reflection
+//!                bounds, deadlines      Cors: what browsers need
+//! ```
+//!
+//! - [`settings`]: the Collector's server keys; they become a [`Plan`], which
+//!   binds nothing, so that whatever is wrong is said before anything starts
+//! - [`server`]: connections, bounded in number, in silence and in age; the end
+//! - [`listener`]: TCP and unix sockets
+//! - [`body`]: bodies, read into memory that was charged to the budget first
+//! - [`coding`]: how bodies are compressed
+//! - [`grpc`]: unary calls over HTTP/2, whose messages stay compressed
+//! - [`cors`], [`metadata`]: headers that browsers and tenants need
+//! - [`failure`]: one error, said to gRPC and to HTTP in their own words
+//!
+//! The response to a request is made by one [`Handler`] behind `dyn`: the HTTP
+//! machinery is compiled once, however many receivers there are.
+
+pub mod answer;
+pub mod body;
+pub mod coding;
+pub mod cors;
+pub mod failure;
+pub mod grpc;
+pub mod listener;
+pub mod metadata;
+pub mod server;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    answer::Answer,
+    body::{Reading, Received, discard},
+    coding::Coding,
+    cors::{Cors, WithHeaders},
+    failure::{Encoding, Failure, Kind},
+    listener::Transport,
+    metadata::{IncludeMetadata, Picked},
+    server::{Answering, Handler, Peer, Plan, Server},
+    settings::{GrpcServerSettings, HttpServerSettings},
+};

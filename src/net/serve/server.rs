@@ -1,0 +1,502 @@
+//! Connections: accepted, bounded in number, in silence and in age, and ended
+//! gracefully.
+//!
+//! A connection ends when its peer ends it, when it has been idle or open for
+//! too long, or when the server stops. In all cases of ours the peer is told
+//! (GOAWAY, `connection: close`) and what is in flight is finished, within a
+//! time. A peer that does not read its answers cannot keep that from ending.
+
+use super::{Answer, listener::Endpoint, listener::Listener};
+use crate::{
+    net::{listen::BindError, spawn::Spawn, tls::LiveServerTls},
+    runtime::Tasks,
+};
+use http::{Request, Response};
+use hyper::{body::Incoming, service::Service};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, pending},
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// The longest that a peer may take for its TLS handshake, and then until it
+/// has said which HTTP it speaks.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// The bytes by which HTTP/2 is told from HTTP/1.
+const PREFACE: usize = 24;
+
+/// How long a connection may take to end once it was idle for too long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long requests in flight may take once the server stops: most of the
+/// time to shut down belongs to the queues.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// The wait after a failure to accept, which is most often for want of file
+/// descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What one stream of HTTP/2 may send unread. With small windows a large
+/// request waits for acknowledgements.
+const STREAM_WINDOW: u32 = 4 << 20;
+
+/// What all streams of a connection may send unread together.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// The largest frame of HTTP/2: with the default of 16 KiB a request of 1 MiB
+/// takes two to three times as long.
+const MAX_FRAME: u32 = 1 << 20;
+
+/// The headers of one request.
+const MAX_HEADERS: u32 = 32 << 10;
+
+/// A response being made.
+pub type Answering = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// The response to one request. Dropped when the client goes away.
+    fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering;
+}
+
+/// Who is connected: an address, or the socket's path behind `unix:`.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<str>);
+
+/// A listener that is configured, and not bound.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) endpoint: Endpoint,
+    pub(super) tls: Option<LiveServerTls>,
+    pub(super) bounds: Bounds,
+}
+
+/// The bounds of connections; `None` is no bound.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// Connections at a time; more wait to be accepted.
+    pub(super) connections: usize,
+    /// Requests of one HTTP/2 connection at a time.
+    pub(super) streams: u32,
+    /// How long a connection may have no request in flight.
+    pub(super) idle: Option<Duration>,
+    /// How long a connection is kept.
+    pub(super) age: Option<Duration>,
+    /// How long requests may take when their connection is too old.
+    pub(super) age_grace: Option<Duration>,
+    /// HTTP/2 pings: the time between them, and until one must be answered.
+    pub(super) ping: Option<(Duration, Duration)>,
+    /// The longest that the head of an HTTP/1 request may take.
+    pub(super) head: Option<Duration>,
+}
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    plan: Plan,
+}
+
+/// A byte stream of any kind.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// What all connections of a server share.
+struct Shared {
+    tls: Option<LiveServerTls>,
+    bounds: Bounds,
+    http: auto::Builder<Spawn>,
+    handler: Arc<dyn Handler>,
+    stop: CancellationToken,
+}
+
+/// What is known of a connection.
+#[derive(Debug)]
+struct Activity {
+    since: Instant,
+    /// Bytes heard, up to the length of the preface.
+    heard: AtomicUsize,
+    /// A request has come.
+    asked: AtomicBool,
+    in_flight: AtomicUsize,
+    /// When the last request ended, in milliseconds after `since`.
+    ended: AtomicU64,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Activity>);
+
+/// A stream that notes whether anything was heard.
+struct Heard {
+    io: Box<dyn Io>,
+    activity: Arc<Activity>,
+}
+
+/// The handler as hyper wants it, for one connection.
+struct OfConnection {
+    handler: Arc<dyn Handler>,
+    peer: Peer,
+    activity: Arc<Activity>,
+}
+
+/// A response being made, on a connection that is busy with it.
+struct Making {
+    answering: Answering,
+    busy: Option<Busy>,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    pub(super) fn new(address: &str) -> Self {
+        Self(address.into())
+    }
+
+    /// The address, shared.
+    pub fn address(&self) -> Arc<str> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Binds it. Port 0 takes any free one.
+    pub async fn bind(self) -> Result<Server, BindError> {
+        Ok(Server {
+            listener: self.endpoint.bind().await?,
+            plan: self,
+        })
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Where it listens: `127.0.0.1:4317`, `unix:/path`.
+    pub fn address(&self) -> String {
+        self.listener.address()
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.plan.tls.is_some()
+    }
+
+    /// Serves until `stop`, then lets requests in flight end; what is not done
+    /// within three seconds is cut off.
+    pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
+        let tasks = Tasks::default();
+        let slots = Arc::new(Semaphore::new(self.plan.bounds.connections));
+        let shared = Arc::new(Shared {
+            http: http(&self.plan.bounds, &tasks),
+            tls: self.plan.tls,
+            bounds: self.plan.bounds,
+            handler,
+            stop: stop.clone(),
+        });
+        let mut failing = false;
+        while let Some(accepted) = stop
+            .run_until_cancelled(accept(&self.listener, &slots))
+            .await
+        {
+            match accepted {
+                Ok((io, peer, slot)) => {
+                    failing = false;
+                    let shared = shared.clone();
+                    tasks.spawn("connection", async move {
+                        shared.serve(io, peer).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(endpoint = self.listener.address(), %error, "cannot accept a connection");
+                    }
+                    sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+        drop(self.listener);
+        // The streams of a connection that was cut off end with it.
+        let _ = timeout(STOP_GRACE * 2, tasks.wait()).await;
+    }
+}
+
+async fn accept(
+    listener: &Listener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(Box<dyn Io>, Peer, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await;
+    let slot = slot.map_err(io::Error::other)?;
+    let (io, peer) = listener.accept().await?;
+    Ok((io, peer, slot))
+}
+
+fn http(bounds: &Bounds, tasks: &Tasks) -> auto::Builder<Spawn> {
+    let mut http = auto::Builder::new(Spawn(tasks.clone()));
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head)
+        .max_buf_size(MAX_HEADERS as usize * 4)
+        .keep_alive(true);
+    http.http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEADERS)
+        .max_concurrent_streams(bounds.streams)
+        .keep_alive_interval(bounds.ping.map(|(every, _)| every))
+        .keep_alive_timeout(bounds.ping.map_or(HELLO, |(_, patience)| patience));
+    http
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn serve(&self, io: Box<dyn Io>, peer: Peer) {
+        let activity = Arc::new(Activity::new());
+        let io = match self.secure(io, &peer).await {
+            Some(io) => io,
+            None => return,
+        };
+        let heard = Heard {
+            io,
+            activity: activity.clone(),
+        };
+        let service = OfConnection {
+            handler: self.handler.clone(),
+            peer,
+            activity: activity.clone(),
+        };
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(heard), service));
+        let grace = tokio::select! {
+            // Whatever went wrong with the connection, it is over.
+            _ = serving.as_mut() => return,
+            () = self.stop.cancelled() => Some(STOP_GRACE),
+            grace = activity.end(&self.bounds) => grace,
+        };
+        serving.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = serving => {}
+            () = wait(grace) => {}
+            () = async { self.stop.cancelled().await; sleep(STOP_GRACE).await } => {}
+        }
+    }
+
+    /// The TLS handshake, if there is one.
+    async fn secure(&self, io: Box<dyn Io>, peer: &Peer) -> Option<Box<dyn Io>> {
+        let Some(tls) = &self.tls else {
+            return Some(io);
+        };
+        let config = match tls.current() {
+            Ok(config) => config,
+            Err(error) => {
+                warn!(%peer, %error, "no TLS configuration");
+                return None;
+            }
+        };
+        let accept = timeout(HELLO, TlsAcceptor::from(config).accept(io));
+        match self.stop.run_until_cancelled(accept).await? {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(error)) => {
+                debug!(%peer, %error, "a TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                debug!(%peer, "a TLS handshake took too long");
+                None
+            }
+        }
+    }
+}
+
+async fn wait(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => pending().await,
+    }
+}
+
+// === impl Activity ===
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            heard: AtomicUsize::new(0),
+            asked: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+        }
+    }
+
+    /// Resolves when the connection should end, with the time that is left to
+    /// what is in flight.
+    async fn end(&self, bounds: &Bounds) -> Option<Duration> {
+        // As gRPC's servers do it, so that connections that came together do
+        // not go together.
+        let age = bounds
+            .age
+            .map(|age| age.mul_f64(0.9 + rand::random::<f64>() * 0.2));
+        let old = age.map(|age| self.since + age);
+        loop {
+            let now = Instant::now();
+            if old.is_some_and(|old| now >= old) {
+                return bounds.age_grace;
+            }
+            let silent = (!self.has_spoken()).then(|| self.since + HELLO);
+            if silent.is_some_and(|silent| now >= silent) {
+                return Some(Duration::ZERO);
+            }
+            let idle = bounds.idle.map(|idle| self.idle_since(now) + idle);
+            if idle.is_some_and(|idle| now >= idle) {
+                return Some(LAST_WORDS);
+            }
+            match [old, silent, idle].into_iter().flatten().min() {
+                Some(next) => sleep_until(next).await,
+                None => return pending().await,
+            }
+        }
+    }
+
+    fn has_spoken(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed) >= PREFACE
+    }
+
+    /// Now, while a request is in flight.
+    fn idle_since(&self, now: Instant) -> Instant {
+        if self.in_flight.load(Ordering::Acquire) > 0 {
+            return now;
+        }
+        self.since + Duration::from_millis(self.ended.load(Ordering::Relaxed))
+    }
+}
+
+// === impl Busy ===
+
+impl Busy {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.asked.store(true, Ordering::Relaxed);
+        activity.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let elapsed = self.0.since.elapsed().as_millis();
+        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        self.0.ended.store(elapsed, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+// === impl OfConnection ===
+
+impl Service<Request<Incoming>> for OfConnection {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Making;
+
+    fn call(&self, request: Request<Incoming>) -> Making {
+        Making {
+            busy: Some(Busy::new(&self.activity)),
+            answering: self.handler.clone().handle(request, self.peer.clone()),
+        }
+    }
+}
+
+// === impl Making ===
+
+impl Future for Making {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answering.as_mut().poll(cx));
+        let busy = self.busy.take();
+        Poll::Ready(Ok(response.map(|answer| match busy {
+            Some(busy) => answer.keeping(busy),
+            None => answer,
+        })))
+    }
+}
+
+// === impl Heard ===
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let heard = self.activity.heard.load(Ordering::Relaxed);
+        if heard < PREFACE {
+            let more = buf.filled().len() - before;
+            self.activity.heard.store(heard + more, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

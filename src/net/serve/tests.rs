@@ -1,0 +1,1 @@
+//! Servers on loopback and whoever talks to them.
