@@ -381,12 +381,11 @@ impl Random {
 
     /// From small to millions; some come again and again, as sizes of allocations do.
     fn value(&mut self) -> i64 {
-        let common = Self(self.below(32)).next();
-        let number = if self.below(4) > 0 {
-            common
-        } else {
-            self.next()
+        let mut source = match self.below(8) {
+            0 => Self(self.next()),
+            _ => Self(self.below(32)),
         };
-        1 + (number >> 4 & (1 << (number & 15) << (number >> 60 & 7)) - 1) as i64
+        let magnitude = source.below(24).min(source.below(24));
+        1 + source.below(1 << magnitude) as i64
     }
 }
