@@ -119,6 +119,38 @@ const EXPORTERS: &[ExporterType] = &[
         build: |node, context| delivered(node, context, exporters::file::FileSettings::build),
     },
     ExporterType {
+        ty: ComponentType::new::<Delivered<exporters::otlp::Settings>>(
+            Kind::Exporter,
+            "otlp",
+            "sends OTLP over gRPC",
+        ),
+        build: |node, context| {
+            delivered(
+                node,
+                context,
+                |settings: exporters::otlp::Settings, context| {
+                    Ok(Box::new(settings.build(context)?))
+                },
+            )
+        },
+    },
+    ExporterType {
+        ty: ComponentType::new::<Delivered<exporters::otlp_http::Settings>>(
+            Kind::Exporter,
+            "otlp_http",
+            "sends OTLP over HTTP, as protobuf or JSON",
+        ),
+        build: |node, context| {
+            delivered(
+                node,
+                context,
+                |settings: exporters::otlp_http::Settings, context| {
+                    Ok(Box::new(settings.build(context)?))
+                },
+            )
+        },
+    },
+    ExporterType {
         ty: ComponentType::new::<Delivered<exporters::parca::Settings>>(
             Kind::Exporter,
             "parca",

@@ -3,8 +3,8 @@
 
 pub mod debug;
 pub mod file;
-//pub mod otlp;
-//pub mod otlp_http;
+pub mod otlp;
+pub mod otlp_http;
 pub mod parca;
 mod pprofs;
 pub mod shared;

@@ -7,7 +7,7 @@
 //! - [`otlp`]: what OTLP is over gRPC and over HTTP alike
 
 mod halves;
-//pub mod otlp;
+pub mod otlp;
 mod quiet;
 mod rules;
 mod transport;

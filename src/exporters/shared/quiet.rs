@@ -66,7 +66,11 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let quiet = Quiet::default();
         let start = Instant::now();
-        let said = |at| (0..MOST + 10).filter(|n| quiet.may_say_at(n, "x", at)).count();
+        let said = |at| {
+            (0..MOST + 10)
+                .filter(|n| quiet.may_say_at(n, "x", at))
+                .count()
+        };
         assert_eq!(said(start), MOST);
         assert_eq!(said(start + QUIET), MOST);
     }

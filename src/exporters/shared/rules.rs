@@ -46,12 +46,14 @@ struct RuleLabels {
 /// The labels of what is counted by exporter alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ExporterLabels {
+    /// Its id.
     pub exporter: Arc<str>,
 }
 
 // === impl RuleObserver ===
 
 impl RuleObserver {
+    /// For one exporter.
     pub fn new(exporter: &Id, metrics: &Metrics) -> Self {
         Self {
             exporter: exporter.shared(),

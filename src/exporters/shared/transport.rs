@@ -8,10 +8,7 @@ use std::time::Duration;
 ///
 /// A stream that was broken off while its connection lives may be a worker that
 /// died, and counts as a death too: a probe tells.
-pub fn transport(
-    failure: TransportFailure,
-    late: impl FnOnce() -> String,
-) -> Option<ExportError> {
+pub fn transport(failure: TransportFailure, late: impl FnOnce() -> String) -> Option<ExportError> {
     Some(match failure {
         TransportFailure::NotConnected { cause } => retry_after(None, cause),
         TransportFailure::Unsent => ExportError::Unsent,

@@ -10,6 +10,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod oauth2;
+mod post;
 
 /// What a server saw of a request.
 type Seen = Arc<Mutex<Vec<http::request::Parts>>>;

@@ -155,6 +155,8 @@ fn with_other_unit(source: &Source<'_>, label: &Label, unit: i64) -> Option<Stri
     if !is_number(source, label) || own == source.text(unit) {
         return None;
     }
-    let text = format!("{} {}", label.num, String::from_utf8_lossy(own));
+    // Units are short; a long one must not be written out for every number.
+    let own = String::from_utf8_lossy(&own[..own.len().min(64)]);
+    let text = format!("{} {own}", label.num);
     Some(text.trim_end().to_owned())
 }

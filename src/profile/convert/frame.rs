@@ -1,7 +1,9 @@
 //! What the profiles of a pprof say beside their samples.
 
 use super::{
-    ConvertError, conventions,
+    ConvertError,
+    budget::Budget,
+    conventions,
     group::Group,
     lookup::Lookup,
     series::{Promotion, text},
@@ -32,6 +34,8 @@ pub(super) struct Scope<'d> {
     pub(super) default_sample_type: &'d str,
     pub(super) order: Vec<i64>,
     pub(super) extras: BTreeMap<&'d str, Extra<'d>>,
+    /// The bytes that the extras are about.
+    cost: usize,
 }
 
 /// What is the same for all samples of a group.
@@ -51,18 +55,33 @@ pub(super) struct Frame<'d> {
     pub(super) extras: BTreeMap<&'d str, Extra<'d>>,
 }
 
+// === impl Extra ===
+
+impl Extra<'_> {
+    /// About the bytes that it is.
+    fn cost(&self) -> usize {
+        let value = |value: &Plain<'_>| match value {
+            Plain::Text(text) => 16 + text.len(),
+            Plain::Int(_) => 16,
+        };
+        16 + self.key.len() + self.values.iter().map(value).sum::<usize>()
+    }
+}
+
 // === impl Scope ===
 
 impl<'d> Scope<'d> {
     pub(super) fn read(
         lookup: Lookup<'d>,
         profiles: &'d ScopeProfiles,
+        budget: &mut Budget,
     ) -> Result<Self, ConvertError> {
         let mut read = Self {
             name: "",
             default_sample_type: "",
             order: Vec::new(),
             extras: BTreeMap::new(),
+            cost: 0,
         };
         let Some(scope) = &profiles.scope else {
             return Ok(read);
@@ -83,6 +102,8 @@ impl<'d> Scope<'d> {
                         values,
                         unit: "",
                     };
+                    budget.charge(extra.cost())?;
+                    read.cost += extra.cost();
                     add(&mut read.extras, extra);
                 }
             }
@@ -117,6 +138,7 @@ impl<'d> Frame<'d> {
         scope: &Scope<'d>,
         group: &Group<'d>,
         received: SystemTime,
+        budget: &mut Budget,
     ) -> Result<Self, ConvertError> {
         let value_type = |value_type: Option<ValueType>| {
             let value_type = value_type.unwrap_or_default();
@@ -146,17 +168,23 @@ impl<'d> Frame<'d> {
             let text = lookup.string(&attribute.value)?;
             match key {
                 "" => {}
-                conventions::COMMENT => frame.comments = texts(lookup, &attribute.value)?,
+                conventions::COMMENT => {
+                    frame.comments = texts(lookup, &attribute.value)?;
+                    budget.charge(8 * frame.comments.len())?;
+                }
                 conventions::DROP_FRAMES => frame.drop_frames = text.unwrap_or_default(),
                 conventions::KEEP_FRAMES => frame.keep_frames = text.unwrap_or_default(),
                 conventions::DOC_URL => frame.doc_url = text.unwrap_or_default(),
                 key => {
                     let values = plain(lookup, &attribute.value)?;
                     let unit = lookup.text(("attribute.unit_strindex", attribute.unit_strindex))?;
-                    add(&mut frame.extras, Extra { key, values, unit });
+                    let extra = Extra { key, values, unit };
+                    budget.charge(extra.cost())?;
+                    add(&mut frame.extras, extra);
                 }
             }
         }
+        budget.charge(scope.cost)?;
         let of_scope = scope.extras.iter();
         frame
             .extras

@@ -17,6 +17,7 @@
 //!   a limit that the caller sets.
 
 mod attributes;
+mod budget;
 mod conventions;
 mod dictionary;
 mod error;

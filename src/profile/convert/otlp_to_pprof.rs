@@ -42,6 +42,7 @@
 
 use super::{
     ConvertError,
+    budget::Budget,
     frame::{Frame, Scope, safe},
     group::{Group, groups},
     lookup::Lookup,
@@ -61,13 +62,16 @@ use crate::{
 };
 use std::time::SystemTime;
 
+/// About what a pprof takes in memory beside its bytes.
+const OVERHEAD: usize = 512;
+
 /// How OTLP profiles become pprofs.
 #[derive(Clone, Debug)]
 pub struct PprofOptions<'a> {
     /// Stands in for a time that nobody told.
     pub received: SystemTime,
-    /// The bytes that a pprof, and all that one OTLP profile gives, may have before
-    /// compression. It bounds an original payload too.
+    /// The bytes that all pprofs of a resource may have before compression,
+    /// original payloads included.
     pub max_inflated: u64,
     /// Keys of attributes that become labels of series.
     pub series_attributes: &'a [String],
@@ -102,6 +106,14 @@ struct Conversion<'a> {
     promotion: Promotion<'a>,
 }
 
+/// The pprofs so far.
+struct Out {
+    budget: Budget,
+    /// Whether original payloads may be used.
+    payloads: bool,
+    converted: Vec<Converted>,
+}
+
 /// A group, ready to be written.
 struct Whole<'a> {
     frame: Frame<'a>,
@@ -126,22 +138,22 @@ pub fn to_pprof(
         options,
         promotion: Promotion::new(options.series_attributes, options.max_series, labels),
     };
-    let mut converted = Vec::new();
+    let mut out = Out {
+        budget: Budget::new(options.max_inflated),
+        payloads: options.original_payload && options.series_attributes.is_empty(),
+        converted: Vec::new(),
+    };
     for scope in &resource.scope_profiles {
-        conversion.scope(scope, &mut converted)?;
+        conversion.scope(scope, &mut out)?;
     }
-    Ok(converted)
+    Ok(out.converted)
 }
 
 // === impl Conversion ===
 
 impl<'a> Conversion<'a> {
-    fn scope(
-        &self,
-        profiles: &'a ScopeProfiles,
-        out: &mut Vec<Converted>,
-    ) -> Result<(), ConvertError> {
-        let scope = Scope::read(self.lookup, profiles)?;
+    fn scope(&self, profiles: &'a ScopeProfiles, out: &mut Out) -> Result<(), ConvertError> {
+        let scope = Scope::read(self.lookup, profiles, &mut out.budget)?;
         for mut group in groups(profiles) {
             group.restore_order(&scope.order, profiles.profiles.len());
             self.group(&scope, &group, out)?;
@@ -153,13 +165,22 @@ impl<'a> Conversion<'a> {
         &self,
         scope: &Scope<'a>,
         group: &Group<'a>,
-        out: &mut Vec<Converted>,
+        out: &mut Out,
     ) -> Result<(), ConvertError> {
-        let mut frame = Frame::read(self.lookup, scope, group, self.options.received)?;
+        // Labels are written anew for each.
+        out.budget.charge(self.overhead(scope))?;
+        let mut frame = Frame::read(
+            self.lookup,
+            scope,
+            group,
+            self.options.received,
+            &mut out.budget,
+        )?;
         let profiles = group.profiles.len() as u64;
         let name = self.name(scope, &frame);
-        if let Some(pprof) = self.original(group, &frame) {
-            out.push(Converted {
+        let (budget, usable) = (&mut out.budget, &mut out.payloads);
+        if let Some(pprof) = payload::original(group, &frame.types, budget, usable) {
+            out.converted.push(Converted {
                 labels: self.labels_with(&name, &[], &[]),
                 pprof,
                 profiles,
@@ -178,30 +199,22 @@ impl<'a> Conversion<'a> {
         };
         let is_fixed = |key: &str| whole.is_fixed(key);
         whole.division = self.promotion.divide(self.lookup, &whole.sets, is_fixed)?;
-        self.series(&name, &whole, profiles, out)
-    }
-
-    fn original(&self, group: &Group<'_>, frame: &Frame<'_>) -> Option<Pprof> {
-        let is_wanted = self.options.original_payload && self.options.series_attributes.is_empty();
-        is_wanted
-            .then(|| payload::original(group, &frame.types, self.options.max_inflated))
-            .flatten()
+        self.series((&name, self.overhead(scope)), &whole, profiles, out)
     }
 
     /// A pprof for each series.
     fn series(
         &self,
-        name: &str,
+        (name, overhead): (&str, usize),
         whole: &Whole<'a>,
         profiles: u64,
-        out: &mut Vec<Converted>,
+        out: &mut Out,
     ) -> Result<(), ConvertError> {
         let division = &whole.division;
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); division.series.len()];
         for (place, (identity, _)) in whole.rows.iter().enumerate() {
             members[division.of_set[identity.set as usize]].push(place);
         }
-        let mut left = self.options.max_inflated;
         let mut stands_for = profiles;
         for (series, members) in members.iter().enumerate() {
             // Profiles without samples are one pprof without samples.
@@ -209,9 +222,9 @@ impl<'a> Conversion<'a> {
             if members.is_empty() && !is_only {
                 continue;
             }
-            let plain = self.write(whole, series, members, left)?;
-            left = left.saturating_sub(plain.len() as u64);
-            out.push(Converted {
+            let plain = self.write(whole, series, members, &out.budget)?;
+            out.budget.charge(plain.len() + overhead)?;
+            out.converted.push(Converted {
                 labels: self.labels_with(name, &whole.fixed, &division.series[series]),
                 pprof: self.finish(plain)?,
                 profiles: std::mem::take(&mut stands_for),
@@ -219,6 +232,11 @@ impl<'a> Conversion<'a> {
             });
         }
         Ok(())
+    }
+
+    /// What a pprof of a scope takes beside its bytes.
+    fn overhead(&self, scope: &Scope<'_>) -> usize {
+        OVERHEAD + self.labels.byte_len() + 32 * self.labels.len() + scope.name.len()
     }
 
     fn rows(&self, group: &Group<'a>) -> Result<(Rows, Sets), ConvertError> {
@@ -250,9 +268,9 @@ impl<'a> Conversion<'a> {
         whole: &Whole<'a>,
         series: usize,
         members: &[usize],
-        max: u64,
+        budget: &Budget,
     ) -> Result<Vec<u8>, ConvertError> {
-        let mut writer = Writer::new(self.lookup, members.len(), max);
+        let mut writer = Writer::new(self.lookup, members.len(), *budget);
         whole.frame.write(&mut writer);
         let mut common = Vec::new();
         for extra in whole.frame.extras.values() {

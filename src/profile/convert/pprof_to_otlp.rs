@@ -209,16 +209,9 @@ impl RequestBuilder {
         };
         let mark = self.dictionary.mark();
         let content = Translation::new(&source, &mut self.dictionary).scope(&scope);
-        let content = content.and_then(|content| {
-            let added = 64 + content.len() + 32 * labels.len() + labels.byte_len();
-            match (self.encoded_len() + added) as u64 > max {
-                true => Err(ConvertError::TooLarge { max }),
-                false => Ok(content),
-            }
-        });
-        match content {
-            Ok(content) => {
-                self.push(labels, &content);
+        let added = content.and_then(|content| self.push(labels, &content, max));
+        match added {
+            Ok(()) => {
                 self.profiles += profiles;
                 Ok(profiles)
             }
@@ -229,24 +222,41 @@ impl RequestBuilder {
         }
     }
 
-    /// Adds a scope to the resource with these labels.
-    fn push(&mut self, labels: &Labels, scope: &[u8]) {
+    /// Adds a scope to the resource with these labels, unless the request then
+    /// has more than `max` bytes.
+    fn push(&mut self, labels: &Labels, scope: &[u8], max: u64) -> Result<(), ConvertError> {
         let mut labels = labels.edit();
         labels.remove(NAME);
         let labels = labels.build();
-        let place = match self.by_labels.get(&labels) {
-            Some(place) => {
-                self.resources_len -= field_len(self.resources[*place].len());
-                *place
-            }
-            None => {
-                self.resources.push(resource(&labels));
-                self.by_labels.insert(labels, self.resources.len() - 1);
-                self.resources.len() - 1
-            }
+        let known = self.by_labels.get(&labels).copied();
+        let place = known.unwrap_or(self.resources.len());
+        let mut resource = match known {
+            Some(place) => std::mem::take(&mut self.resources[place]),
+            None => resource(&labels),
         };
-        put_bytes(&mut self.resources[place], 2, scope);
-        self.resources_len += field_len(self.resources[place].len());
+        let (len, before) = (resource.len(), self.resources_len);
+        if known.is_some() {
+            self.resources_len -= field_len(len);
+        }
+        put_bytes(&mut resource, 2, scope);
+        self.resources_len += field_len(resource.len());
+        let is_too_large = self.encoded_len() as u64 > max;
+        if is_too_large {
+            resource.truncate(len);
+            self.resources_len = before;
+        }
+        match known {
+            Some(place) => self.resources[place] = resource,
+            None if is_too_large => {}
+            None => {
+                self.by_labels.insert(labels, place);
+                self.resources.push(resource);
+            }
+        }
+        match is_too_large {
+            true => Err(ConvertError::TooLarge { max }),
+            false => Ok(()),
+        }
     }
 }
 

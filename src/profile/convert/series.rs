@@ -8,7 +8,7 @@ use super::{
     value::{Plain, plain},
 };
 use crate::profile::Labels;
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 /// Which attributes of samples become labels.
 pub(super) struct Promotion<'a> {
@@ -71,19 +71,20 @@ impl<'a> Promotion<'a> {
             division.of_set.resize(sets.indices.len(), 0);
             return Ok(division);
         }
-        let mut places: HashMap<Vec<Option<String>>, usize> = HashMap::new();
+        let mut places: HashMap<Vec<Option<Rc<str>>>, usize> = HashMap::new();
+        let mut promoted: HashMap<i32, Option<(usize, Rc<str>)>> = HashMap::new();
         for set in &sets.indices {
             let mut values = vec![None; self.names.len()];
             for index in set {
-                let field = ("sample.attribute_indices", *index);
-                let Some(attribute) = lookup.attribute(field)? else {
-                    continue;
+                let found = match promoted.get(index) {
+                    Some(found) => found,
+                    None => {
+                        let found = self.promoted(lookup, *index, &is_fixed)?;
+                        promoted.entry(*index).or_insert(found)
+                    }
                 };
-                let key = lookup.text(("attribute.key_strindex", attribute.key_strindex))?;
-                if let Some(place) = self.place(key)
-                    && !is_fixed(key)
-                {
-                    values[place] = text(&plain(lookup, &attribute.value)?);
+                if let Some((place, text)) = found {
+                    values[*place] = Some(text.clone());
                 }
             }
             let place = match places.get(&values) {
@@ -91,7 +92,8 @@ impl<'a> Promotion<'a> {
                 Some(place) => *place,
                 None if division.series.len() <= self.max => {
                     let labels = self.names.iter().zip(&values);
-                    let labels = labels.filter_map(|(name, value)| Some((*name, value.clone()?)));
+                    let labels = labels
+                        .filter_map(|(name, value)| Some((*name, value.as_deref()?.to_owned())));
                     division.series.push(labels.collect());
                     places.insert(values, division.series.len() - 1);
                     division.series.len() - 1
@@ -104,6 +106,24 @@ impl<'a> Promotion<'a> {
             division.of_set.push(place);
         }
         Ok(division)
+    }
+
+    /// Which label an attribute becomes, and its value.
+    fn promoted(
+        &self,
+        lookup: Lookup<'_>,
+        index: i32,
+        is_fixed: impl Fn(&str) -> bool,
+    ) -> Result<Option<(usize, Rc<str>)>, ConvertError> {
+        let Some(attribute) = lookup.attribute(("sample.attribute_indices", index))? else {
+            return Ok(None);
+        };
+        let key = lookup.text(("attribute.key_strindex", attribute.key_strindex))?;
+        let Some(place) = self.place(key).filter(|_| !is_fixed(key)) else {
+            return Ok(None);
+        };
+        let text = text(&plain(lookup, &attribute.value)?);
+        Ok(text.map(|text| (place, text.into())))
     }
 }
 

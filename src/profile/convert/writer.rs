@@ -2,7 +2,9 @@
 //! order in which they do.
 
 use super::{
-    ConvertError, conventions,
+    ConvertError,
+    budget::Budget,
+    conventions,
     frame::Extra,
     lookup::Lookup,
     put::{put_int, put_message},
@@ -23,8 +25,8 @@ use std::fmt::Write;
 /// A pprof in the making.
 pub(super) struct Writer<'d> {
     lookup: Lookup<'d>,
-    /// The bytes that it may have.
-    max: u64,
+    /// What it may have.
+    budget: Budget,
     /// Fields of the profile so far.
     out: Vec<u8>,
     strings: Table,
@@ -67,13 +69,13 @@ const UNKNOWN_FUNCTION: &[u8] = b"[unknown]";
 // === impl Writer ===
 
 impl<'d> Writer<'d> {
-    /// A pprof of about `samples` samples and at most `max` bytes.
-    pub(super) fn new(lookup: Lookup<'d>, samples: usize, max: u64) -> Self {
+    /// A pprof of about `samples` samples, within a budget.
+    pub(super) fn new(lookup: Lookup<'d>, samples: usize, budget: Budget) -> Self {
         let d = lookup.dictionary;
         let remap = |entries: usize, uses: usize| Remap::new(entries.max(1), uses);
         Self {
             lookup,
-            max,
+            budget,
             out: Vec::with_capacity(64 * samples.min(1 << 16)),
             strings: Table::new(b""),
             places: remap(d.string_table.len(), samples),
@@ -206,8 +208,8 @@ impl<'d> Writer<'d> {
 
     fn fits(&self) -> Result<(), ConvertError> {
         let size = self.out.len() + self.function_fields.len() + self.strings.encoded_len();
-        match (size + self.stacks.bytes.len()) as u64 > self.max {
-            true => Err(ConvertError::TooLarge { max: self.max }),
+        match (size + self.stacks.bytes.len()) as u64 > self.budget.left() {
+            true => Err(self.budget.exceeded()),
             false => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use crate::{
     profile::otlp::Compression,
 };
 use bytes::Bytes;
+use http::HeaderValue;
 use prost::Message;
 
 /// The largest answer that is read, in bytes.
@@ -14,10 +15,15 @@ pub const MAX_ANSWER: u64 = 64 << 10;
 /// What a server says about itself is cut to this, in bytes.
 const MAX_TEXT: usize = 512;
 
-/// The answer to a request that was taken: tells `observer` what was not. The
-/// request was taken also when its answer cannot be read.
-pub fn response(answer: &[u8], observer: &Observer) {
-    match ExportProfilesServiceResponse::decode(answer) {
+/// The answer to a request that was taken, compressed as `encoding` says: tells
+/// `observer` what was not. The request was taken also when its answer cannot be
+/// read.
+pub fn response(answer: &Bytes, encoding: Option<&HeaderValue>, observer: &Observer) {
+    let Some(plain) = inflated(answer, encoding) else {
+        observer.unreadable("they are compressed in another way");
+        return;
+    };
+    match ExportProfilesServiceResponse::decode(plain) {
         Ok(response) => observer.taken(&response),
         Err(error) => observer.unreadable(&error.to_string()),
     }
@@ -33,7 +39,7 @@ pub fn shortened(text: &str) -> &str {
 }
 
 /// The plain bytes of an answer whose header names `encoding`.
-pub(crate) fn inflated(answer: &Bytes, encoding: Option<&http::HeaderValue>) -> Option<Bytes> {
+pub fn inflated(answer: &Bytes, encoding: Option<&HeaderValue>) -> Option<Bytes> {
     let Some(encoding) = encoding else {
         return Some(answer.clone());
     };

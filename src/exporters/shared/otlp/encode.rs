@@ -97,6 +97,11 @@ impl Encoder {
         }
     }
 
+    /// Whether a request of `batch` is put together here, of several pprofs.
+    pub fn composes(batch: &Batch) -> bool {
+        batch.profiles.len() > 1 && batch.profiles.iter().all(|p| p.body.as_pprof().is_some())
+    }
+
     /// One request of all profiles of `batch`, whose bodies can join.
     ///
     /// # Errors

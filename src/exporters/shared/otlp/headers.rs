@@ -106,7 +106,10 @@ mod tests {
         assert_eq!(
             sent,
             [
-                ("otlp-profiles-development-version", &HeaderValue::from_static("1")),
+                (
+                    "otlp-profiles-development-version",
+                    &HeaderValue::from_static("1")
+                ),
                 ("x-scope-orgid", &HeaderValue::from_static("apps")),
             ]
         );

@@ -18,7 +18,7 @@ pub mod settings;
 pub mod verdict;
 
 pub use self::{
-    answer::{MAX_ANSWER, response, shortened},
+    answer::{MAX_ANSWER, inflated, response, shortened},
     bodies::Bodies,
     encode::{Encoder, Form, Ready},
     headers::Headers,

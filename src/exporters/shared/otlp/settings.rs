@@ -97,7 +97,10 @@ impl BodySettings {
             }
         }
         if self.max_request_profiles == 0 {
-            problems.push(Problem::new("max_request_profiles", "it must be at least 1"));
+            problems.push(Problem::new(
+                "max_request_profiles",
+                "it must be at least 1",
+            ));
         }
         problems
     }
