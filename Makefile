@@ -29,6 +29,7 @@ bench:
 	$(CARGO) bench --bench pprof
 	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
+	$(CARGO) bench --bench forward
 
 # docs/reference.md from the settings types and their doc comments.
 reference:
