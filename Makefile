@@ -27,7 +27,9 @@ lint:
 # The pure parts, then whole processes under load.
 bench:
 	$(CARGO) bench --bench pprof
+	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
+	$(CARGO) bench --bench forward
 
 # docs/reference.md from the settings types and their doc comments.
 reference:

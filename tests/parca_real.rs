@@ -4,6 +4,8 @@
 
 mod far_end;
 mod r#gen;
+#[path = "support/requests.rs"]
+mod requests;
 #[path = "support/subject.rs"]
 mod subject;
 mod support;
@@ -15,7 +17,9 @@ use far_end::{
 };
 use r#gen::query::query_request::ReportType;
 use profile_relay::{
-    pipeline::{ExportError, Exporter},
+    exporters::parca::OtlpAs,
+    r#gen::opentelemetry::proto::collector::profiles::v1development::ExportProfilesServiceRequest,
+    pipeline::{Budget, ExportError, Exporter, Part},
     profile::pprof::SyntheticProfile,
     settings::ByteSize,
 };
@@ -245,4 +249,84 @@ async fn a_real_parca_that_closes_idle_connections_is_no_failure() {
     }
     let jobs = parca.values("job").await.expect("values");
     assert_eq!(jobs, ["idle"]);
+}
+
+/// Prepares the bodies of an OTLP request; what is dropped is left out.
+fn prepare_otlp(subject: &Subject, request: &ExportProfilesServiceRequest) -> Vec<Part> {
+    let bodies = requests::bodies(request);
+    let memory = Budget::new(1 << 30);
+    let prepared = subject.exporter.prepare_all(&bodies, &memory);
+    let prepared = prepared.expect("there is memory").into_iter();
+    prepared.filter_map(Result::ok).flatten().collect()
+}
+
+#[tokio::test]
+async fn otlp_reaches_a_real_parca_under_its_own_names() {
+    let Some(binary) =
+        support::needs_env("otlp_reaches_a_real_parca_under_its_own_names", "PARCA_BIN")
+    else {
+        return;
+    };
+    let parca = RealParca::start(&binary).await;
+    let subject = Subject::new(parca.addr());
+    let parts = prepare_otlp(&subject, &requests::sound("names"));
+    assert_eq!(parts.len(), 1);
+    subject.export(parts).await.expect("stored");
+    let types = parca.profile_types().await.expect("a profile list");
+    let kind = types.iter().find(|t| t.starts_with("otlp_cpu:samples:"));
+    let kind = kind.expect("the scope's name is the profile's");
+    let query = format!("{kind}{{service_name=\"api\"}}");
+    let got = parca.merged(&query, always(), &[]).await.expect("a report");
+    let wanted = requests::FLAT.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(flat(&got), wanted.into());
+
+    // What needs no names may go as OTLP, and arrives too.
+    let passing = Subject::with(parca.addr(), |s| s.otlp_as = OtlpAs::Otlp);
+    let parts = prepare_otlp(&passing, &requests::native("native"));
+    assert!(parts[0].profile.body.as_otlp().is_some());
+    passing.export(parts).await.expect("stored");
+    assert!(
+        parca
+            .values("case")
+            .await
+            .expect("values")
+            .contains(&"native".to_owned())
+    );
+    let parts = prepare_otlp(&passing, &requests::sound("lines"));
+    assert!(parts[0].profile.body.as_pprof().is_some());
+}
+
+#[tokio::test]
+async fn no_shape_of_otlp_harms_a_real_parca() {
+    let Some(binary) = support::needs_env("no_shape_of_otlp_harms_a_real_parca", "PARCA_BIN")
+    else {
+        return;
+    };
+    let mut parca = RealParca::start(&binary).await;
+    for otlp_as in [OtlpAs::Pprof, OtlpAs::Otlp] {
+        let subject = Subject::with(parca.addr(), |s| s.otlp_as = otlp_as);
+        for base in [requests::sound, requests::native] {
+            for shape in requests::SHAPES {
+                let mut request = base(shape.name);
+                (shape.change)(&mut request);
+                for part in prepare_otlp(&subject, &request) {
+                    let sent = subject.export(vec![part]).await;
+                    assert!(sent.is_ok(), "{}: {sent:?}", shape.name);
+                }
+                assert!(parca.answers().await, "{}", shape.name);
+            }
+        }
+    }
+    let types = parca.profile_types().await.expect("a profile list");
+    for kind in types {
+        for report in [
+            ReportType::Top,
+            ReportType::Callgraph,
+            ReportType::FlamegraphTable,
+        ] {
+            let answer = parca.report(&kind, always(), report).await;
+            assert!(answer.is_ok(), "{kind}: {answer:?}");
+        }
+    }
+    assert!(parca.is_alive());
 }

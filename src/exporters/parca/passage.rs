@@ -7,7 +7,7 @@
 //!
 //! | check | else |
 //! |---|---|
-//! | resource, scopes, sample types and period types are set | the process ends, or the profile list breaks |
+//! | resource, scopes with a name that can be asked for, sample types and period types are set | the process ends, or the profile list breaks |
 //! | no frame has a line | wrong names, and queries that end the process |
 //! | one value a sample, or timestamps in its time | the process ends, or the request is refused |
 //! | tables begin with their zero value, and no index points beyond them | the process ends, or the request is refused |
@@ -40,7 +40,8 @@ fn check_dictionary(dictionary: &ProfilesDictionary) -> Result<(), Unfit> {
         dictionary.mapping_table.first() == Some(&Mapping::default()),
         dictionary.location_table.first() == Some(&Location::default()),
         dictionary.function_table.first() == Some(&Default::default()),
-        dictionary.link_table.first().is_some_and(is_zero),
+        // Ids of zeros, which the specification prefers, are refused.
+        dictionary.link_table.first() == Some(&Link::default()),
         dictionary
             .string_table
             .first()
@@ -103,7 +104,13 @@ fn check_resource(
 }
 
 fn check_scope(scope: &ScopeProfiles, dictionary: &ProfilesDictionary) -> Result<(), Unfit> {
-    require(scope.scope.is_some(), "a scope is unset")?;
+    let name = scope.scope.as_ref().map(|scope| scope.name.as_str());
+    let name = name.ok_or("a scope is unset")?;
+    let digit = name.starts_with(|first: char| first.is_ascii_digit());
+    require(
+        !digit,
+        "a scope's name makes a profile's name that no query can ask for",
+    )?;
     let profiles = &mut scope.profiles.iter();
     profiles.try_for_each(|profile| check_profile(profile, dictionary))
 }
@@ -181,12 +188,6 @@ fn within(index: i32, len: usize) -> bool {
 
 fn all(indices: &[i32], len: usize) -> bool {
     indices.iter().all(|index| within(*index, len))
-}
-
-/// The link that stands for none: empty, or of zeros.
-fn is_zero(link: &Link) -> bool {
-    let zeros = |id: &[u8], len| (id.is_empty() || id.len() == len) && id.iter().all(|b| *b == 0);
-    zeros(&link.trace_id, 16) && zeros(&link.span_id, 8)
 }
 
 #[cfg(test)]

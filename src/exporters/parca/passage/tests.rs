@@ -103,6 +103,10 @@ fn what_ends_a_parca_or_is_refused_does_not() {
         ("resource", |r, _| r.resource = None),
         ("no scopes", |r, _| r.scope_profiles.clear()),
         ("scope", |r, _| r.scope_profiles[0].scope = None),
+        ("scope name", |r, _| {
+            let scope = r.scope_profiles[0].scope.as_mut().unwrap();
+            scope.name = "1_cpu".to_owned();
+        }),
         ("sample type", |r, _| profile(r).sample_type = None),
         ("period type", |r, _| profile(r).period_type = None),
         ("empty period type", |r, _| {
