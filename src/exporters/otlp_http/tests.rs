@@ -163,7 +163,7 @@ async fn what_is_larger_than_allowed_is_not_sent() {
         let settings = json!({"max_request_bytes": "8KiB", "encoding": encoding});
         let exporter = exporter(far.address, settings);
         // As JSON it is larger.
-        let profiles = if encoding == "json" { 60 } else { 300 };
+        let profiles = if encoding == "json" { 120 } else { 300 };
         let batch = otlp_batch(&future_request(&["api"], profiles), Compression::None);
         let result = exporter.export(&batch).await;
         assert_eq!(meaning(&result), "too large", "{encoding}: {result:?}");
