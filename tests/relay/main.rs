@@ -27,6 +27,7 @@ mod file_sd;
 mod killer;
 mod outages;
 mod proxy;
+mod python_peers;
 mod queue_bounds;
 mod quickstart;
 mod real_parca;
