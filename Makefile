@@ -30,6 +30,7 @@ bench:
 	$(CARGO) bench --bench pprof
 	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
+	$(CARGO) bench --bench forward
 
 # Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
 # runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.

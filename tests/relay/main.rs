@@ -8,6 +8,8 @@
 mod far_end;
 #[path = "../gen/mod.rs"]
 mod r#gen;
+#[path = "../support/requests.rs"]
+mod requests;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -25,6 +27,8 @@ mod commands;
 mod exit_codes;
 mod file_sd;
 mod killer;
+mod otlp_to_parca;
+mod otlp_in;
 mod outages;
 mod proxy;
 mod python_peers;
