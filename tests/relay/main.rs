@@ -28,7 +28,10 @@ mod exit_codes;
 mod file_sd;
 mod killer;
 mod otlp_in;
+<<<<<<< Updated upstream
 mod otlp_out;
+=======
+>>>>>>> Stashed changes
 mod otlp_to_parca;
 mod outages;
 mod proxy;
