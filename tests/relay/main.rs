@@ -28,10 +28,7 @@ mod exit_codes;
 mod file_sd;
 mod killer;
 mod otlp_in;
-<<<<<<< Updated upstream
 mod otlp_out;
-=======
->>>>>>> Stashed changes
 mod otlp_to_parca;
 mod outages;
 mod proxy;
