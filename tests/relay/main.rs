@@ -32,6 +32,7 @@ mod otlp_out;
 mod otlp_to_parca;
 mod outages;
 mod proxy;
+mod python_peers;
 mod queue_bounds;
 mod quickstart;
 mod real_parca;
