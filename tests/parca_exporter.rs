@@ -343,9 +343,10 @@ async fn requests_carry_headers_credentials_and_compression() {
     let subject = Subject::with(store.addr(), |s| {
         let text = r#"{"auth": {"bearer_token": "t0ken"}, "compression": "gzip",
                        "headers": {"x-scope": "team-a"}}"#;
-        let client: Settings = serde_json::from_str(text).expect("good settings");
+        let given: Settings = serde_json::from_str(text).expect("good settings");
         let endpoint = std::mem::take(&mut s.client.endpoint);
-        s.client = client.client;
+        s.client = given.client;
+        s.compression = given.compression;
         s.client.endpoint = endpoint;
     });
     subject.send(good("a")).await.expect("stored");
