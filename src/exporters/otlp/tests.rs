@@ -522,7 +522,7 @@ fn sum(requests: &[Bytes]) -> i64 {
 #[tokio::test]
 async fn what_the_backend_finds_too_large_arrives_in_pieces() {
     let far = limited(5_000).await;
-    let wire = future_request(&["a", "b", "c"], 60);
+    let wire = future_request(&["a", "b", "c"], 100);
     let context = context();
     let settings = json!({"endpoint": format!("http://{}", far.address)});
     let delivery = deliver(exporter_of(settings, &context), &context);
@@ -530,10 +530,10 @@ async fn what_the_backend_finds_too_large_arrives_in_pieces() {
     delivery.offer_for_test(batch);
     settle(&delivery).await;
     let balance = delivery.ledger().balance();
-    assert_eq!((balance.sent, balance.enqueued), (180, 180));
+    assert_eq!((balance.sent, balance.enqueued), (300, 300));
     let pieces = taken(&far, 5_000);
     assert!(pieces.len() > 3, "{}", pieces.len());
-    assert_eq!(sum(&pieces), 3 * (1..=60).sum::<i64>());
+    assert_eq!(sum(&pieces), 3 * (1..=100).sum::<i64>());
     assert!(pieces.iter().all(|piece| census(piece).is_ok()));
 }
 
