@@ -4,8 +4,8 @@ ended or its standard input closes.
 The first line it prints says where, each further one tells of a request:
 
     {"grpc": PORT, "http": PORT}
-    {"protocol": "grpc", "compression": "gzip", "answer": "OK", "profiles": 1,
-     "headers": {...}, "resources": [{ATTRIBUTE: VALUE}],
+    {"time": SECONDS, "protocol": "grpc", "compression": "gzip", "answer": "OK",
+     "profiles": 1, "headers": {...}, "resources": [{ATTRIBUTE: VALUE}],
      "totals": {SERVICE: {TYPE: {FUNCTION: VALUE}}}}
 """
 
@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -57,6 +58,7 @@ class Backend:
             text = request.dictionary.string_table
             resources = request.resource_profiles
             told = {
+                "time": time.monotonic(),
                 "protocol": protocol,
                 "compression": compression,
                 "answer": self.args.code if refused else "OK",

@@ -3,7 +3,7 @@
 
 use crate::{
     harness::{LIMIT, Relay, finish},
-    support,
+    neighbours, support,
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,7 +13,6 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Instant,
 };
 
 /// A backend that tells of each request in a line of JSON.
@@ -178,11 +177,12 @@ fn a_delay_that_python_asks_for_is_kept() {
             exporter,
         );
         send(&python, &[&address(&relay, "grpc")]);
-        assert_eq!(backend.next()["answer"], "RESOURCE_EXHAUSTED");
-        let refused = Instant::now();
-        assert_eq!(backend.next()["answer"], "OK");
-        let waited = refused.elapsed();
-        assert!(waited.as_millis() > 900, "{exporter} waited {waited:?}");
+        let (refused, taken) = (backend.next(), backend.next());
+        assert_eq!(refused["answer"], "RESOURCE_EXHAUSTED");
+        assert_eq!(taken["answer"], "OK");
+        let time = |request: &Value| request["time"].as_f64().expect("seconds");
+        let waited = time(&taken) - time(&refused);
+        assert!(waited >= 1.0, "{exporter} waited {waited} s");
         let books = relay.until("it is sent", |m| m.books(exporter).sent == 1);
         assert_eq!(books.books(exporter).dropped, 0);
     }
@@ -232,33 +232,42 @@ fn python_is_told_what_it_can_act_on() {
     let Some(python) = python(test) else {
         return;
     };
-    // Nobody listens there, and the queue bears less than one request.
-    let full = "sending_queue: {max_bytes: 64, on_full: refuse}";
+    // Nobody listens there, and the queue bears a few requests.
+    let nobody = neighbours::free_port();
+    let little = "sending_queue: {max_bytes: 4000, on_full: refuse}";
     let relay = relay(
-        &format!("otlp: {{endpoint: \"http://127.0.0.1:9\", {full}}}"),
+        &format!("otlp: {{endpoint: \"http://{nobody}\", {little}}}"),
         "otlp",
     );
-    let url = format!("http://{}", address(&relay, "http"));
+    let (grpc, http) = (address(&relay, "grpc"), address(&relay, "http"));
+    let url = format!("http://{http}");
+    let full = (0..20)
+        .map(|_| send(&python, &[&grpc, "--profiles", "10"]))
+        .find(|answer| answer["code"] != "OK")
+        .expect("the queue gets full");
+    assert_eq!(full["code"], "UNAVAILABLE", "{full}");
+    assert!(full["retry_delay"].as_f64() > Some(0.0), "{full}");
+    for protocol in ["http", "json"] {
+        let args = [&url, "--protocol", protocol, "--profiles", "10"];
+        let full = send(&python, &args);
+        assert_eq!(full["code"], "UNAVAILABLE", "{full}");
+        assert_eq!(full["status"], 503, "{full}");
+        let seconds = full["retry_after"].as_str().map(str::parse::<u64>);
+        assert!(seconds.is_some_and(|s| s.is_ok_and(|s| s > 0)), "{full}");
+        assert_ne!(full["message"], "", "{full}");
+    }
+    // One that will never fit is not to be sent again.
     for args in [
-        vec![&*address(&relay, "grpc")],
-        vec![&*url, "--protocol", "http"],
-        vec![&*url, "--protocol", "json"],
+        vec![&*grpc, "--profiles", "500"],
+        vec![&*url, "--protocol", "json", "--profiles", "500"],
     ] {
-        let answer = send(&python, &args);
-        assert_ne!(answer["code"], "OK", "{answer}");
-        let message = answer["message"].as_str().expect("a message");
-        assert!(!message.is_empty(), "{answer}");
-        let retryable = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
-            .contains(&answer["code"].as_str().expect("a code"));
-        if retryable {
-            assert!(answer["retry_delay"].is_number(), "{answer}");
-        }
-        if let Some(status) = answer.get("status") {
-            assert!(
-                status != 200 && retryable == answer["retry_after"].is_string(),
-                "{answer}"
-            );
-        }
+        let large = send(&python, &args);
+        assert_ne!(large["code"], "OK", "{large}");
+        assert!(large["retry_delay"].is_null(), "{large}");
+        assert!(
+            large["status"].is_null() || large["status"] == 413,
+            "{large}"
+        );
     }
 }
 
