@@ -7,11 +7,11 @@
 //! was given, for the price of a checksum of ten bytes, and whoever receives it
 //! unchanged reads that time without inflating.
 
-use crate::Result;
+use crate::{Result, figures};
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use profile_relay::profile::pprof::SyntheticProfile;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// A gzip body but for its end.
 pub(crate) struct Stamped {
@@ -62,7 +62,7 @@ impl Stamped {
     pub(crate) fn end(&self, time: SystemTime) -> [u8; END] {
         let mut field = [0; 1 + VARINT];
         field[0] = BLOCK[5];
-        let mut nanos = nanos(time);
+        let mut nanos = figures::nanos(time);
         for (place, byte) in field[1..].iter_mut().enumerate() {
             let more = if place + 1 < VARINT { 0x80 } else { 0 };
             *byte = (nanos & 0x7f) as u8 | more;
@@ -97,10 +97,4 @@ pub(crate) fn stamp(body: &[u8]) -> Option<u64> {
     let varint = end.strip_prefix(&BLOCK)?.get(..VARINT)?;
     let bits = varint.iter().rev();
     Some(bits.fold(0, |nanos, byte| nanos << 7 | u64::from(byte & 0x7f)))
-}
-
-/// Nanoseconds since the epoch.
-pub(crate) fn nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

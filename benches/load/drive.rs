@@ -8,7 +8,8 @@ use crate::{
     metrics::Metrics,
     proc::{Cpu, Memory, open_files},
     report::{self, Row},
-    subject::{Running, Subject},
+    running::Running,
+    subject::Subject,
 };
 use profile_relay::profile::pprof::Pprof;
 use serde::Deserialize;

@@ -12,10 +12,9 @@
 //! - [`targets`], [`sink`]: the two ends, each in processes of their own
 //! - [`body`]: the profile that targets answer with; it carries the time of the
 //!   answer, from which the sink tells how long the way took
-//! - [`child`]: processes that end with this one, however it ends
 //! - [`subject`]: what is measured: the relay, or Parca with `PARCA_BIN`
-//! - [`proc`](mod@proc), [`metrics`]: what the kernel and `/metrics` say about it
 //! - [`report`]: the figures of a case, as a table and as JSON
+//! - [`common`]: what it shares with the other run
 //!
 //! `RELAY_BIN` measures another binary than the one that cargo has just built.
 //! The method is in `docs/performance.md`. Linux only: it reads `/proc`.
@@ -28,10 +27,9 @@
 
 mod args;
 mod body;
-mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod drive;
-mod metrics;
-mod proc;
 mod report;
 mod sink;
 mod subject;
@@ -39,10 +37,8 @@ mod targets;
 
 use args::{Args, Role};
 use clap::Parser;
+use common::{Result, child, figures, metrics, proc, running};
 use std::process::ExitCode;
-
-/// Whatever went wrong; a person reads it.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
     let args = Args::parse();

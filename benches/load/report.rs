@@ -2,6 +2,7 @@
 
 use crate::{
     drive::Arrived,
+    figures::{mb, ms, pair, ratio},
     metrics::{Books, Metrics},
     proc::Memory,
 };
@@ -161,10 +162,7 @@ pub(crate) fn print_header() {
 
 /// One line of the table.
 pub(crate) fn print_row(row: &Row) {
-    let pair = |a: String, b: String| format!("{a}/{b}");
     let rate = |count: u64| format!("{:.1}", count as f64 / row.seconds);
-    let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-    let ms = |time: Option<f64>| time.map_or("-".into(), |time| format!("{:.1}", time * 1e3));
     let share = |seconds: f64| match row.delivered {
         0 => "-".to_owned(),
         profiles => format!("{:.3}", seconds * 1e3 / profiles as f64),
@@ -232,7 +230,6 @@ pub(crate) fn print_notes(rows: &[Row]) {
         let Some(parca) = rows.iter().find(same) else {
             continue;
         };
-        let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { f64::NAN };
         println!(
             "relay/parca at {} targets: CPU per 1,000 {:.3}, RSS {:.3}, anonymous {:.3}",
             relay.targets,

@@ -1,6 +1,9 @@
 //! The role `sink`: a profile store that counts what arrives and answers at once.
 
-use crate::{Result, body, child};
+use crate::{
+    Result, body, child,
+    figures::{nanos, quantile},
+};
 use profile_relay::{
     r#gen::profilestore::{
         WriteArrowRequest, WriteArrowResponse, WriteRawRequest, WriteRawResponse, WriteRequest,
@@ -63,7 +66,7 @@ pub(crate) fn run() -> Result<()> {
             .max_frame_size(WINDOW)
             .add_service(service)
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-        child::obey(&json!(address), move || sink.take());
+        child::obey(&json!(address), move |_| sink.take());
         let tasks = Tasks::default();
         tasks.spawn("sink", server).await??;
         Ok(())
@@ -74,7 +77,7 @@ pub(crate) fn run() -> Result<()> {
 
 impl Sink {
     fn count(&self, request: &WriteRawRequest) {
-        let now = body::nanos(SystemTime::now());
+        let now = nanos(SystemTime::now());
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.requests += 1;
         counts.message_bytes += request.encoded_len() as u64;
@@ -95,11 +98,7 @@ impl Sink {
             std::mem::take(&mut *counts)
         };
         counts.delays.sort_unstable();
-        let quantile = |q: f64| {
-            let last = counts.delays.len().checked_sub(1)?;
-            let place = (last as f64 * q).round() as usize;
-            Some(counts.delays[place] as f64 / 1e6)
-        };
+        let delay = |q: f64| quantile(&counts.delays, q).map(|micros| micros as f64 / 1e6);
         json!({
             "requests": counts.requests,
             "message_bytes": counts.message_bytes,
@@ -107,9 +106,9 @@ impl Sink {
             "profiles": counts.profiles,
             "profile_bytes": counts.profile_bytes,
             "altered": counts.altered,
-            "delay_p50": quantile(0.5),
-            "delay_p99": quantile(0.99),
-            "delay_max": quantile(1.0),
+            "delay_p50": delay(0.5),
+            "delay_p99": delay(0.99),
+            "delay_max": delay(1.0),
         })
     }
 }

@@ -1,13 +1,16 @@
 //! What is measured: the relay, or Parca's scraper on the same work.
 
-use crate::{Result, args::Args, child::Guarded, metrics};
+use crate::{
+    Result,
+    args::Args,
+    running::{Running, free_port, relay},
+};
 use serde_json::json;
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A program that scrapes targets and sends what it gets to a store.
@@ -19,27 +22,12 @@ pub(crate) enum Subject {
     Parca(PathBuf),
 }
 
-/// A subject that runs.
-pub(crate) struct Running {
-    process: Guarded,
-    /// Where its `/metrics` is.
-    pub(crate) admin: SocketAddr,
-    log: PathBuf,
-}
-
-/// A subject is up within this time, or not at all.
-const START: Duration = Duration::from_secs(60);
-/// So many lines of a log are shown after a failure.
-const SHOWN: usize = 15;
-
 // === impl Subject ===
 
 impl Subject {
     /// The relay and, with `PARCA_BIN`, Parca.
     pub(crate) fn all() -> Vec<Self> {
-        let relay = std::env::var_os("RELAY_BIN")
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_profile-relay").into());
-        let mut subjects = vec![Self::Relay(relay.into())];
+        let mut subjects = vec![Self::Relay(relay())];
         subjects.extend(std::env::var_os("PARCA_BIN").map(|path| Self::Parca(path.into())));
         subjects
     }
@@ -63,7 +51,7 @@ impl Subject {
         let list = folder.join("targets.json");
         fs::write(&list, json!([{ "targets": targets }]).to_string())?;
         let admin = free_port()?;
-        let (config, log) = (folder.join("config.yaml"), folder.join("log"));
+        let config = folder.join("config.yaml");
         let path = |path: &Path| path.display().to_string();
         let jobs = jobs(args.interval, &list);
         let command = match self {
@@ -85,13 +73,7 @@ impl Subject {
                 ]
             }
         };
-        let mut running = Running {
-            process: Guarded::start(&command, &log)?,
-            admin,
-            log,
-        };
-        running.wait_until_up()?;
-        Ok(running)
+        Running::start(&command, folder, admin)
     }
 }
 
@@ -124,52 +106,4 @@ fn relay_config(args: &Args, jobs: &str, sink: &str, admin: SocketAddr) -> Strin
     format!(
         "receivers:\n  pprof:\n    {jobs}exporters: {{parca: {exporter}}}\nservice: {service}\n"
     )
-}
-
-/// A port that was free just now.
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-// === impl Running ===
-
-impl Running {
-    /// The process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid
-    }
-
-    /// An error with the end of its log if it has ended.
-    pub(crate) fn must_run(&mut self) -> Result<()> {
-        if self.process.is_running() {
-            return Ok(());
-        }
-        Err(self.failed("it ended"))
-    }
-
-    /// The lines of its log that are warnings or worse.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let bad = |line: &&str| line.contains("level=warn") || line.contains("level=error");
-        log.lines().filter(bad).map(str::to_owned).collect()
-    }
-
-    fn wait_until_up(&mut self) -> Result<()> {
-        let until = Instant::now() + START;
-        loop {
-            self.must_run()?;
-            match metrics::get(self.admin, "/metrics") {
-                Ok(_) => return Ok(()),
-                Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(100)),
-                Err(error) => return Err(self.failed(&format!("it does not come up: {error}"))),
-            }
-        }
-    }
-
-    fn failed(&self, what: &str) -> Box<dyn std::error::Error + Send + Sync> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let last = lines[lines.len().saturating_sub(SHOWN)..].join("\n  ");
-        format!("{what}; its last words:\n  {last}").into()
-    }
 }

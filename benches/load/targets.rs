@@ -75,7 +75,7 @@ pub(crate) fn run(count: usize, framing: Answer) -> Result<()> {
                 }
             });
         }
-        child::obey(&json!(addresses), move || counts.take());
+        child::obey(&json!(addresses), move |_| counts.take());
         tasks.wait().await;
         Ok(())
     })

@@ -50,7 +50,8 @@ fn passes(plain: &[u8], compression: Compression) {
     }
     let whole = assemble(&parts).expect("what was read is assembled");
     assert_eq!((whole.bytes, whole.compression), (wire, compression));
-    for part in &parts {
+    // Each copies the dictionary.
+    for part in parts.iter().take(4) {
         alone(part);
         edited(part);
     }

@@ -122,8 +122,13 @@ impl<'a> Walk<'a> {
         let size = |count: u64, room: u64, one: usize| count.saturating_mul(room * one as u64);
         // Packed integers have a byte each at least; a decoded one has eight.
         let integers = (inflated as u64).saturating_sub(self.string_bytes);
+        // A byte that is no UTF-8 becomes three, first in a copy of all.
+        let text = match self.broken.contains(Rule::InvalidUtf8) {
+            true => size(self.string_bytes, 2, 8).saturating_add(2 * integers),
+            false => self.string_bytes,
+        };
         size(integers, 2, size_of::<u64>())
-            .saturating_add(self.string_bytes)
+            .saturating_add(text)
             .saturating_add(size(self.samples, 2, size_of::<pprof::Sample>()))
             .saturating_add(size(self.labels, 4, size_of::<pprof::Label>()))
             .saturating_add(size(self.mappings, 2, size_of::<pprof::Mapping>()))

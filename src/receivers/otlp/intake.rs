@@ -288,7 +288,7 @@ impl Work {
         match self.encoding {
             Encoding::Protobuf => self.outline(self.wire.clone(), self.compression),
             Encoding::Json => {
-                let protobuf = self.from_json()?;
+                let protobuf = self.protobuf_of_json()?;
                 self.outline(protobuf, Compression::None)
             }
         }
@@ -318,7 +318,7 @@ impl Work {
         }
     }
 
-    fn from_json(&mut self) -> Result<Bytes, Wrong> {
+    fn protobuf_of_json(&mut self) -> Result<Bytes, Wrong> {
         let wire = self.wire.len() as u64;
         let inflated = match self.compression {
             Compression::None => wire,

@@ -309,6 +309,14 @@ fn many_values_of_one_byte_are_charged_for_what_they_become() {
 }
 
 #[test]
+fn strings_that_are_no_utf8_are_charged_for_what_they_become() {
+    let mut encoded = small(1).encode_to_vec();
+    put_bytes(&mut encoded, 6, &[0xff; 100_000]);
+    let decoded = check(&encoded).unwrap().decoded;
+    assert!(decoded > 1_000_000, "{decoded}");
+}
+
+#[test]
 fn as_many_types_as_strings_do_not_cost_their_product() {
     let count = 100_000;
     let mut profile = Profile {

@@ -88,8 +88,10 @@ async fn a_few_bytes_that_stand_for_many_labels_are_refused() {
     ]
     .concat();
     assert_eq!(resource.len(), 2 + usize::from(resource[1]));
-    let mut dictionary = ProfilesDictionary::default();
-    dictionary.string_table = vec![String::new(), "x".repeat(1 << 20)];
+    let dictionary = ProfilesDictionary {
+        string_table: vec![String::new(), "x".repeat(1 << 20)],
+        ..ProfilesDictionary::default()
+    };
     let tail = ExportProfilesServiceRequest {
         resource_profiles: Vec::new(),
         dictionary: Some(dictionary),
@@ -272,7 +274,9 @@ async fn a_client_that_never_reads_holds_up_nobody_and_not_the_end() {
     while blocked < 100 {
         use std::io::Write;
         match stream.write(request.as_bytes()) {
-            Ok(_) => blocked = 0,
+            // How much of it was taken does not matter.
+            Ok(1..) => blocked = 0,
+            Ok(0) => break,
             Err(_) => {
                 blocked += 1;
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,6 +1,6 @@
 //! Reads `/metrics`: fetching, parsing, quantiles and the law of the books.
 
-use crate::Result;
+use super::Result;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
 //! What the kernel says about a process, from `/proc`.
 
-use crate::Result;
+use super::Result;
 use serde::Serialize;
 use std::{fs, time::Duration};
 
@@ -40,6 +40,30 @@ impl Cpu {
             user: ticks()?,
             system: ticks()?,
         })
+    }
+
+    /// What all CPUs did but idle, in any process, the hypervisor's theft included.
+    pub(crate) fn of_machine() -> Result<Duration> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let fields = stat.lines().next().unwrap_or_default().split_whitespace();
+        let ticks: Vec<u64> = fields.skip(1).filter_map(|n| n.parse().ok()).collect();
+        // user, nice, system, (idle, iowait,) irq, softirq, steal; the rest is in these.
+        let busy = [0, 1, 2, 5, 6, 7].map(|at| ticks.get(at).copied().unwrap_or_default());
+        let busy: u64 = busy.iter().sum();
+        Ok(Duration::from_millis(busy * 1_000 / TICKS_PER_SECOND))
+    }
+
+    /// User and system time.
+    pub(crate) fn sum(self) -> Duration {
+        self.user + self.system
+    }
+
+    /// Of two processes together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            user: self.user + other.user,
+            system: self.system + other.system,
+        }
     }
 
     /// What it used since `earlier`.

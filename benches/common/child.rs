@@ -5,7 +5,7 @@
 //! this (the relay, Parca) run under a guard that does it for them. All get a
 //! process group of their own, so that a Ctrl-C reaches only the driver.
 
-use crate::Result;
+use super::Result;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
@@ -64,7 +64,7 @@ impl Helper {
             stdin,
             stdout: BufReader::new(stdout),
         };
-        let first = helper.read()?;
+        let first = helper.hear()?;
         Ok((helper, first))
     }
 
@@ -75,12 +75,23 @@ impl Helper {
 
     /// What it counted since it was last asked.
     pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let stdin = self.stdin.as_mut().ok_or("the helper has ended")?;
-        stdin.write_all(b"take\n")?;
-        self.read()
+        self.ask("take")
     }
 
-    fn read<T: DeserializeOwned>(&mut self) -> Result<T> {
+    /// What it answers to a line.
+    pub(crate) fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
+        self.tell(line)?;
+        self.hear()
+    }
+
+    /// Says a line to it; the answer is to be heard later.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().ok_or("the helper has ended")?;
+        Ok(stdin.write_all(format!("{line}\n").as_bytes())?)
+    }
+
+    /// The next thing that it says.
+    pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
         if self.stdout.read_line(&mut line)? == 0 {
             return Err("a helper ended before its time".into());
@@ -142,16 +153,16 @@ pub(crate) fn guard(log: &Path, command: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Prints `first`, answers each line on stdin with what `take` returns, and ends
-/// the process when stdin ends.
-pub(crate) fn obey(first: &Value, take: impl Fn() -> Value + Send + 'static) {
+/// Prints `first`, answers each line on stdin with what `answer` makes of it, and
+/// ends the process when stdin ends.
+pub(crate) fn obey(first: &Value, answer: impl Fn(&str) -> Value + Send + 'static) {
     println!("{first}");
     thread::spawn(move || {
         for line in std::io::stdin().lines() {
-            if line.is_err() {
+            let Ok(line) = line else {
                 break;
-            }
-            println!("{}", take());
+            };
+            println!("{}", answer(&line));
         }
         std::process::exit(0);
     });
