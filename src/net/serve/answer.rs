@@ -112,6 +112,10 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
+            // gRPC has its lengths within.
+            Content::Piece {
+                trailers: Some(_), ..
+            } => SizeHint::default(),
             Content::Piece { data, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
             }

@@ -29,6 +29,7 @@ pub mod listener;
 pub mod metadata;
 pub mod server;
 pub mod settings;
+mod streams;
 #[cfg(test)]
 mod tests;
 

@@ -6,9 +6,13 @@
 //! (GOAWAY, `connection: close`) and what is in flight is finished, within a
 //! time. A peer that does not read its answers cannot keep that from ending.
 
-use super::{Answer, listener::Endpoint, listener::Listener};
+use super::{
+    Answer,
+    listener::{Endpoint, Listener},
+    streams::{Streams, Together},
+};
 use crate::{
-    net::{listen::BindError, spawn::Spawn, tls::LiveServerTls},
+    net::{listen::BindError, tls::LiveServerTls},
     runtime::Tasks,
 };
 use http::{Request, Response};
@@ -22,7 +26,7 @@ use std::{
     fmt,
     future::{Future, pending},
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -127,7 +131,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 struct Shared {
     tls: Option<LiveServerTls>,
     bounds: Bounds,
-    http: auto::Builder<Spawn>,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
 }
@@ -218,7 +221,6 @@ impl Server {
         let tasks = Tasks::default();
         let slots = Arc::new(Semaphore::new(self.plan.bounds.connections));
         let shared = Arc::new(Shared {
-            http: http(&self.plan.bounds, &tasks),
             tls: self.plan.tls,
             bounds: self.plan.bounds,
             handler,
@@ -262,8 +264,8 @@ async fn accept(
     Ok((io, peer, slot))
 }
 
-fn http(bounds: &Bounds, tasks: &Tasks) -> auto::Builder<Spawn> {
-    let mut http = auto::Builder::new(Spawn(tasks.clone()));
+fn http(bounds: &Bounds, streams: &Streams) -> auto::Builder<Streams> {
+    let mut http = auto::Builder::new(streams.clone());
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
@@ -299,14 +301,17 @@ impl Shared {
             peer,
             activity: activity.clone(),
         };
-        let mut serving = pin!(self.http.serve_connection(TokioIo::new(heard), service));
+        let streams = Streams::default();
+        let http = http(&self.bounds, &streams);
+        let connection = http.serve_connection(TokioIo::new(heard), service);
+        let mut serving = Together::new(connection, streams);
         let grace = tokio::select! {
             // Whatever went wrong with the connection, it is over.
-            _ = serving.as_mut() => return,
+            _ = &mut serving => return,
             () = self.stop.cancelled() => Some(STOP_GRACE),
             grace = activity.end(&self.bounds) => grace,
         };
-        serving.as_mut().graceful_shutdown();
+        serving.connection().graceful_shutdown();
         tokio::select! {
             _ = serving => {}
             () = wait(grace) => {}
