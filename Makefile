@@ -5,7 +5,7 @@ CARGO ?= cargo
 # to scrape, and the reverse proxy that stands in front of Parca in the charm.
 TEST_PACKAGES = prometheus etcd-server nginx
 
-.PHONY: run test test-packages lint bench reference regenerate
+.PHONY: run test test-packages lint bench fuzz reference regenerate
 
 # Builds and starts the relay without a configuration: it profiles itself.
 run:
@@ -19,6 +19,7 @@ test: test-packages
 # same: those that miss a program are counted as skipped.
 test-packages:
 	@tests/packages $(TEST_PACKAGES)
+	@tests/peers/install
 
 lint:
 	$(CARGO) fmt --check
@@ -27,8 +28,23 @@ lint:
 # The pure parts, then whole processes under load.
 bench:
 	$(CARGO) bench --bench pprof
+	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench forward
+
+# Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
+# runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS = otlp_proto otlp_json pprof guard convert
+
+fuzz:
+	@for target in $(FUZZ_TARGETS); do \
+	    mkdir -p fuzz/target/corpus/$$target; \
+	    $(CARGO) +nightly fuzz run --sanitizer none $$target \
+	        fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=1024 -timeout=10 \
+	        || exit 1; \
+	done
 
 # docs/reference.md from the settings types and their doc comments.
 reference:

@@ -184,7 +184,7 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The process's views for the admin endpoint.
     pub status: Status,
-    /// The process's memory; components see the part of it that is for intake.
+    /// The process's memory; receivers see the part of it that is for intake.
     pub memory: Budget,
 }
 
@@ -204,7 +204,7 @@ pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
     let mut blueprint = Blueprint::default();
     for (id, node) in &settings.receivers {
         let ty = RECEIVERS.iter().find(|c| c.ty.name == id.kind());
-        let receiver = ty.map(|ty| (ty.build)(node, &shared.context(id)));
+        let receiver = ty.map(|ty| (ty.build)(node, &shared.for_intake(id)));
         if let Some(receiver) = keep(&mut report, receiver) {
             blueprint.receivers.push((id.clone(), receiver));
         }
@@ -298,7 +298,15 @@ impl Shared {
             id: id.clone(),
             metrics: self.metrics.clone(),
             status: self.status.clone(),
+            memory: self.memory.clone(),
+        }
+    }
+
+    /// The context of a receiver, which leaves some memory to delivery.
+    fn for_intake(&self, id: &Id) -> Context {
+        Context {
             memory: self.memory.for_intake(),
+            ..self.context(id)
         }
     }
 }

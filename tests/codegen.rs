@@ -14,8 +14,7 @@ const PROTOS: &[&str] = &[
 ];
 
 /// What reflection tells about: the services that are served.
-const SERVED: &[&str] =
-    &["opentelemetry/collector/profiles/v1development/profiles_service.proto"];
+const SERVED: &[&str] = &["opentelemetry/collector/profiles/v1development/profiles_service.proto"];
 
 /// What only tests speak: clients that read back.
 const TEST_PROTOS: &[&str] = &["parca/query/v1alpha1/query.proto"];

@@ -51,6 +51,14 @@ service: {pipelines: {profiles: {receivers: [pprof], exporters: [parca]}}}";
 /// Metrics that the registry does not show before their first event.
 const LABELLED: &[(&str, &str, &str)] = &[
     (
+        "profile_relay_receiver_requests_total",
+        "receiver,protocol,outcome",
+        "Requests of a push receiver by how they ended: `ok`; `invalid`, `too_large`, \
+         `unsupported` (not to be sent again); `busy` (max_concurrent_requests), `unavailable` \
+         (memory, queues), `late` (deadlines), to be sent again after a wait; `broken` (the \
+         client went away), `internal`",
+    ),
+    (
         "profile_relay_receiver_accepted_profiles_total",
         "receiver",
         "Profiles accepted from outside",

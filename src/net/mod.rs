@@ -21,7 +21,7 @@ pub mod serve;
 mod spawn;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tls;
 mod transport;
 mod wish;

@@ -31,34 +31,34 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// A certificate authority.
-pub(super) struct Ca {
-    pub(super) pem: String,
+pub(crate) struct Ca {
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, both PEM.
 #[derive(Clone)]
-pub(super) struct Identity {
-    pub(super) cert: String,
-    pub(super) key: String,
+pub(crate) struct Identity {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 /// A running HTTP server.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     /// Connections accepted so far.
-    pub(super) connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 /// Names and addresses that can change.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>);
+pub(crate) struct Names(Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>);
 
 // === impl Ca ===
 
 impl Ca {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -71,7 +71,7 @@ impl Ca {
     }
 
     /// A certificate for the names (or addresses) `names`.
-    pub(super) fn issue(&self, names: &[&str]) -> Identity {
+    pub(crate) fn issue(&self, names: &[&str]) -> Identity {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "leaf");
@@ -87,7 +87,7 @@ impl Ca {
 
 impl Identity {
     /// What `openssl req -x509` makes: its own authority.
-    pub(super) fn self_signed(names: &[&str]) -> Self {
+    pub(crate) fn self_signed(names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -99,7 +99,7 @@ impl Identity {
     }
 
     /// A server's configuration; with `clients`, it wants their certificates.
-    pub(super) fn server(&self, clients: Option<&Ca>, alpn: &[&str]) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, clients: Option<&Ca>, alpn: &[&str]) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -132,7 +132,7 @@ impl Identity {
 
 impl Server {
     /// Serves HTTP/1 and HTTP/2 on a free port of `host`.
-    pub(super) async fn on<H>(host: &str, tls: Option<Arc<ServerConfig>>, handler: H) -> Self
+    pub(crate) async fn on<H>(host: &str, tls: Option<Arc<ServerConfig>>, handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
     {
@@ -141,14 +141,14 @@ impl Server {
     }
 
     /// Serves on 127.0.0.1.
-    pub(super) async fn start<H>(tls: Option<Arc<ServerConfig>>, handler: H) -> Self
+    pub(crate) async fn start<H>(tls: Option<Arc<ServerConfig>>, handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
     {
         Self::on("127.0.0.1", tls, handler).await
     }
 
-    pub(super) fn listening<H>(
+    pub(crate) fn listening<H>(
         listener: TcpListener,
         tls: Option<Arc<ServerConfig>>,
         handler: H,
@@ -195,7 +195,7 @@ impl Server {
         }
     }
 
-    pub(super) fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
@@ -207,13 +207,13 @@ impl Drop for Server {
 }
 
 /// Answers `text` with 200.
-pub(super) fn text(text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(crate) fn text(text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     Response::new(Full::new(text.into()))
 }
 
 /// Serves raw connections: one after the other, or all at once if `serve`
 /// spawns.
-pub(super) async fn raw<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> SocketAddr
+pub(crate) async fn raw<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send,
 {
@@ -233,7 +233,7 @@ where
 // === impl Names ===
 
 impl Names {
-    pub(super) fn set(&self, name: &str, addresses: &[SocketAddr]) {
+    pub(crate) fn set(&self, name: &str, addresses: &[SocketAddr]) {
         self.0.lock().unwrap().insert(name.into(), addresses.into());
     }
 }
@@ -252,7 +252,7 @@ impl Resolve for Names {
 
 /// A proxy that tunnels every `CONNECT` to `target`, and the heads it saw. It
 /// answers 407 to those without `wanted`.
-pub(super) async fn connect_proxy(
+pub(crate) async fn connect_proxy(
     tls: Option<Arc<ServerConfig>>,
     target: SocketAddr,
     wanted: &'static str,

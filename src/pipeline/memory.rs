@@ -64,6 +64,12 @@ impl Budget {
         self.shared.limit
     }
 
+    /// The most that this view may fill it to, in bytes: what is larger can never
+    /// be taken.
+    pub fn cap(&self) -> u64 {
+        self.cap
+    }
+
     /// What is used now, in bytes.
     pub fn used(&self) -> u64 {
         self.shared.used.load(Ordering::Relaxed)

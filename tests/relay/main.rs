@@ -8,6 +8,8 @@
 mod far_end;
 #[path = "../gen/mod.rs"]
 mod r#gen;
+#[path = "../support/requests.rs"]
+mod requests;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -25,8 +27,12 @@ mod commands;
 mod exit_codes;
 mod file_sd;
 mod killer;
+mod otlp_in;
+mod otlp_out;
+mod otlp_to_parca;
 mod outages;
 mod proxy;
+mod python_peers;
 mod queue_bounds;
 mod quickstart;
 mod real_parca;

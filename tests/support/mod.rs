@@ -1,6 +1,8 @@
 //! What several test programs share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod sink;
+
 use std::io::Write;
 
 /// Says that a test did not run, and why, in a line that is seen even where

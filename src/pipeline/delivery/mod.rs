@@ -190,6 +190,13 @@ impl Delivery {
         self.queue.reserve(batch)
     }
 
+    /// Queues a batch as a pipeline does.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used, reason = "a test says what it expected")]
+    pub(crate) fn offer_for_test(&self, batch: Batch) {
+        self.reserve(&batch).unwrap().commit(batch);
+    }
+
     /// Sends what is queued, for at most `patience`, and ends. Returns the number
     /// of profiles that were left and dropped (reason `shutdown`).
     pub async fn drain(&self, patience: Duration) -> u64 {

@@ -51,7 +51,7 @@ impl<'s> Strings<'s> {
         let Some(place) = self.places.get_mut(at) else {
             return 0;
         };
-        if *place == 0 {
+        if *place == 0 && at > 0 {
             *place = dictionary.strings.intern(self.source.text(index));
         }
         *place

@@ -20,6 +20,9 @@ use crate::{
 /// Messages within messages, at most; prost's own limit is 100.
 const MAX_DEPTH: usize = 64;
 
+/// Entries that a list has room for when it gets its first.
+const FIRST: u64 = 4;
+
 /// What a walk over all of a request counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
@@ -97,17 +100,25 @@ impl Census {
         }
         self.messages += 1;
         self.samples += u64::from(kind == Kind::Sample);
+        // By field, whether its list has begun.
+        let mut begun = 0_u32;
         let mut wire = Wire(content);
         while let Some(key) = place.check(wire.0, wire.key())? {
-            if key & 7 != 2 {
+            let number = key >> 3;
+            let kind = kind.field(number);
+            let bit = 1_u32.checked_shl(number).unwrap_or(0);
+            let first = begun & bit == 0;
+            begun |= bit;
+            if key != len(number) {
                 place.check(wire.0, wire.skip(key))?;
                 // An integer of a list that is not packed.
-                self.take(16);
+                if let Kind::Integers(_) | Kind::Fixed = kind {
+                    self.take(if first { FIRST * 8 } else { 16 });
+                }
                 continue;
             }
             let content = place.check(wire.0, wire.bytes())?;
-            let kind = kind.field(key);
-            self.take(kind.entry());
+            self.take(kind.entry(first));
             match kind {
                 Kind::Unknown => {}
                 Kind::Text | Kind::ListedText => self.take(content.len() as u64),
@@ -129,9 +140,7 @@ impl Census {
 
 impl Kind {
     /// What the content of a field of this message is.
-    fn field(self, key: u32) -> Self {
-        let number = key >> 3;
-        debug_assert_eq!(len(number), key);
+    fn field(self, number: u32) -> Self {
         match (self, number) {
             (Self::Request, 1) => Self::ResourceProfiles,
             (Self::Request, 2) => Self::Dictionary,
@@ -168,8 +177,10 @@ impl Kind {
         }
     }
 
-    /// What one of them takes in the list it stands in, which grows by doubling.
-    fn entry(self) -> u64 {
+    /// What one of them takes in the list it stands in: a list begins with room
+    /// for four and grows by doubling.
+    fn entry(self, first: bool) -> u64 {
+        let room = if first { FIRST } else { 2 };
         let size = match self {
             Self::ResourceProfiles => size_of::<ResourceProfiles>(),
             Self::EntityRef => size_of::<EntityRef>(),
@@ -186,17 +197,12 @@ impl Kind {
             Self::KeyValue => size_of::<KeyValue>(),
             Self::AnyValue => size_of::<AnyValue>(),
             Self::ListedText => size_of::<String>(),
-            // A list's first step is room for four.
-            Self::Integers(_) | Self::Fixed => 32,
-            // An allocation is no smaller than this.
-            Self::Text => 8,
+            // What follows is counted by its bytes.
+            Self::Integers(_) | Self::Fixed if first => 8,
+            // An allocation is no smaller than 16.
+            Self::Text => return 16,
             _ => 0,
         };
-        // A vector begins with room for four.
-        let first = match self {
-            Self::Line | Self::KeyValue | Self::ScopeProfiles | Self::AnyValue => 4,
-            _ => 2,
-        };
-        size as u64 * first
+        size as u64 * room
     }
 }

@@ -10,6 +10,9 @@ use crate::profile::{
 };
 use std::ops::Range;
 
+/// While a vector grows by doubling, it stands once and twice.
+const GROWTH: usize = 3;
+
 // Fields of `ExportProfilesServiceRequest`.
 const RESOURCE_PROFILES: u32 = len(1);
 pub(super) const DICTIONARY: u32 = len(2);
@@ -24,7 +27,7 @@ const PROFILES: u32 = len(2);
 pub(super) struct Outline {
     /// The resources that have profiles, in order.
     pub(super) resources: Vec<Resource>,
-    /// All other fields, whole and in order: the dictionary, resources without
+    /// All other fields, whole and in order, neighbours joined: the dictionary, resources without
     /// profiles, and what a newer version may have added.
     pub(super) rest: Vec<Range<usize>>,
     /// The dictionary's contents; given several times, messages merge.
@@ -60,7 +63,12 @@ impl Outline {
     /// Walks a plain request.
     pub(super) fn read(plain: &[u8], room: &mut Room<'_>) -> Result<Self, Unreadable> {
         let request = Place::new(plain, "the request");
-        let mut outline = Self::default();
+        let resources = resources(plain);
+        room.take_items::<Resource>(resources)?;
+        let mut outline = Self {
+            resources: Vec::with_capacity(resources),
+            ..Self::default()
+        };
         let mut wire = Wire(plain);
         loop {
             let begin = request.offset(wire.0);
@@ -69,26 +77,25 @@ impl Outline {
             };
             if key != RESOURCE_PROFILES && key != DICTIONARY {
                 request.check(wire.0, wire.other(key, 2))?;
-                room.take_item::<Range<usize>>()?;
-                outline.rest.push(begin..request.offset(wire.0));
+                outline.keep(begin..request.offset(wire.0), room)?;
                 continue;
             }
             let content = request.check(wire.0, wire.bytes())?;
             let end = request.offset(wire.0);
             let content = end - content.len()..end;
             if key == DICTIONARY {
-                room.take_item::<[Range<usize>; 2]>()?;
-                outline.dictionary.push(content);
-                outline.rest.push(begin..end);
+                if !content.is_empty() {
+                    room.take_items::<Range<usize>>(GROWTH)?;
+                    outline.dictionary.push(content);
+                }
+                outline.keep(begin..end, room)?;
                 continue;
             }
             let profiles = count(plain, &content)?;
             if profiles == 0 {
-                room.take_item::<Range<usize>>()?;
-                outline.rest.push(begin..end);
+                outline.keep(begin..end, room)?;
                 continue;
             }
-            room.take_item::<Resource>()?;
             outline.profiles += profiles;
             outline.content_len += content.len();
             outline.resources.push(Resource {
@@ -100,6 +107,19 @@ impl Outline {
         }
         outline.look_inside(plain, room)?;
         Ok(outline)
+    }
+
+    /// A field that is kept whole; joined to the one before, of which there may
+    /// be millions.
+    fn keep(&mut self, field: Range<usize>, room: &mut Room<'_>) -> Result<(), Unreadable> {
+        match self.rest.last_mut() {
+            Some(last) if last.end == field.start => last.end = field.end,
+            _ => {
+                room.take_items::<Range<usize>>(GROWTH)?;
+                self.rest.push(field);
+            }
+        }
+        Ok(())
     }
 
     /// What needs the dictionary, which comes last as a rule.
@@ -144,6 +164,23 @@ impl Outline {
             .sum();
         (resources + self.rest.len() * size_of::<Range<usize>>()) as u64
     }
+}
+
+/// The resources of a request, as far as it can be read.
+fn resources(plain: &[u8]) -> usize {
+    let mut resources = 0;
+    let mut wire = Wire(plain);
+    while let Ok(Some(key)) = wire.key() {
+        let content = match key {
+            RESOURCE_PROFILES => wire.bytes().map(|content| !content.is_empty()),
+            _ => wire.skip(key).map(|()| false),
+        };
+        match content {
+            Ok(counts) => resources += usize::from(counts),
+            Err(_) => break,
+        }
+    }
+    resources
 }
 
 /// The profiles of a resource.

@@ -32,8 +32,8 @@ impl<'g> Room<'g> {
         Ok(())
     }
 
-    /// Takes what one more item takes in a vector that grows by doubling.
-    pub(super) fn take_item<T>(&mut self) -> Result<(), Unreadable> {
-        self.take(2 * size_of::<T>())
+    /// Takes what so many items take.
+    pub(super) fn take_items<T>(&mut self, items: usize) -> Result<(), Unreadable> {
+        self.take(items.saturating_mul(size_of::<T>()))
     }
 }

@@ -319,6 +319,29 @@ fn the_guard_counts_what_two_bytes_become() {
 }
 
 #[test]
+fn the_guard_counts_lists_of_one() {
+    // A list has room for four as soon as it has one.
+    let room = 4 * (size_of::<Sample>() + size_of::<i64>()) as u64;
+    let unpacked = [0x20, 1];
+    for values in [&[0x22, 1, 1][..], &unpacked] {
+        let (mut sample, mut scope) = (Vec::new(), Vec::new());
+        put_bytes(&mut sample, 2, values);
+        for _ in 0..10_000 {
+            put_bytes(&mut scope, 2, &sample);
+        }
+        let (mut resource, mut request) = (Vec::new(), Vec::new());
+        put_bytes(&mut resource, 2, &scope);
+        put_bytes(&mut request, 1, &resource);
+        let decoded = ExportProfilesServiceRequest::decode(&*request).unwrap();
+        let profile = &decoded.resource_profiles[0].scope_profiles[0].profiles[0];
+        assert_eq!(profile.samples[0].values.capacity(), 4);
+        assert_eq!(profile.samples.capacity(), 4);
+        let counted = census(&request).unwrap().decoded;
+        assert!(counted >= 10_000 * (size_of::<Profile>() as u64 + room));
+    }
+}
+
+#[test]
 fn nesting_has_an_end() {
     let mut any = Vec::new();
     for _ in 0..200 {

@@ -118,16 +118,24 @@ impl<'a> Walk<'a> {
     }
 
     fn decoded(&self, inflated: usize) -> u64 {
-        let size = |count: u64, one: usize| count.saturating_mul(one as u64);
+        // Lists grow by doubling, and begin with room for four.
+        let size = |count: u64, room: u64, one: usize| count.saturating_mul(room * one as u64);
         // Packed integers have a byte each at least; a decoded one has eight.
-        size(inflated as u64, size_of::<u64>())
-            .saturating_add(size(self.samples, size_of::<pprof::Sample>()))
-            .saturating_add(size(self.labels, size_of::<pprof::Label>()))
-            .saturating_add(size(self.mappings, size_of::<pprof::Mapping>()))
-            .saturating_add(size(self.locations, size_of::<pprof::Location>()))
-            .saturating_add(size(self.lines, size_of::<pprof::Line>()))
-            .saturating_add(size(self.functions, size_of::<pprof::Function>()))
-            .saturating_add(size(self.strings, size_of::<String>()))
+        let integers = (inflated as u64).saturating_sub(self.string_bytes);
+        // A byte that is no UTF-8 becomes three, first in a copy of all.
+        let text = match self.broken.contains(Rule::InvalidUtf8) {
+            true => size(self.string_bytes, 2, 8).saturating_add(2 * integers),
+            false => self.string_bytes,
+        };
+        size(integers, 2, size_of::<u64>())
+            .saturating_add(text)
+            .saturating_add(size(self.samples, 2, size_of::<pprof::Sample>()))
+            .saturating_add(size(self.labels, 4, size_of::<pprof::Label>()))
+            .saturating_add(size(self.mappings, 2, size_of::<pprof::Mapping>()))
+            .saturating_add(size(self.locations, 2, size_of::<pprof::Location>()))
+            .saturating_add(size(self.lines, 4, size_of::<pprof::Line>()))
+            .saturating_add(size(self.functions, 2, size_of::<pprof::Function>()))
+            .saturating_add(size(self.strings, 2, size_of::<String>()))
     }
 
     /// Judges the names of types; whether one of them is `samples/count`.

@@ -58,6 +58,8 @@ pub(super) struct Walk<'a> {
     /// The bytes from the first string on.
     pub(super) strings_at: Option<&'a [u8]>,
     pub(super) strings: u64,
+    /// Bytes of all strings.
+    pub(super) string_bytes: u64,
     /// An empty string besides the first.
     pub(super) second_empty: bool,
     pub(super) mappings: u64,
@@ -322,6 +324,7 @@ impl<'a> Walk<'a> {
             .insert_if(Rule::FirstString, first && !string.is_empty());
         self.second_empty |= !first && string.is_empty();
         self.strings += 1;
+        self.string_bytes += string.len() as u64;
     }
 
     #[inline(always)]

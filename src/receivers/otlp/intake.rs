@@ -69,8 +69,8 @@ enum Wrong {
     TooLarge(String),
     /// It is wrong.
     Invalid(String),
-    /// There is no memory for it now.
-    Memory,
+    /// There is no memory for it now, or never will be.
+    Memory { needed: u64 },
 }
 
 // === impl Intake ===
@@ -149,11 +149,11 @@ impl Intake {
         if request.profiles() == 0 {
             return Ok(());
         }
-        let request = Arc::new(request);
-        let bodies = request.clone().bodies();
-        if !permit.set(request.held() + bodies.len() as u64 * PER_BODY) {
-            return Err(reading.no_memory());
+        let needed = request.held() + request.resources() as u64 * PER_BODY;
+        if !permit.set(needed) {
+            return Err(no_memory(needed, reading));
         }
+        let bodies = Arc::new(request).bodies();
         if is_late() {
             let message = "the client's deadline passed before its profiles were taken";
             return Err(Failure::new(Kind::Late, message));
@@ -209,7 +209,7 @@ impl Intake {
                     return Err(Failure::new(Kind::TooLarge, message));
                 }
                 Err(Wrong::Invalid(message)) => return Err(Failure::new(Kind::Invalid, message)),
-                Err(Wrong::Memory) => return Err(reading.no_memory()),
+                Err(Wrong::Memory { needed }) => return Err(no_memory(needed, reading)),
             }
         }
     }
@@ -246,6 +246,20 @@ fn claimed(wire: &Bytes, compression: Compression) -> u64 {
     }
 }
 
+/// What is said when memory is missing: it may pass later, unless it needs more
+/// than there ever is.
+fn no_memory(needed: u64, reading: &Reading) -> Failure {
+    if needed <= reading.memory.cap() {
+        return reading.no_memory();
+    }
+    let message = format!(
+        "the request needs {needed} bytes of memory or more to be read, and service.memory.limit \
+         leaves {} for requests: send less at a time or raise it",
+        reading.memory.cap()
+    );
+    Failure::new(Kind::TooLarge, message)
+}
+
 /// A refusal of the pipeline, for the client.
 fn refused(refusal: &Refusal) -> Failure {
     let message = format!("the profiles were not taken: {}", refusal.reason.describe());
@@ -274,7 +288,7 @@ impl Work {
         match self.encoding {
             Encoding::Protobuf => self.outline(self.wire.clone(), self.compression),
             Encoding::Json => {
-                let protobuf = self.from_json()?;
+                let protobuf = self.protobuf_of_json()?;
                 self.outline(protobuf, Compression::None)
             }
         }
@@ -289,14 +303,22 @@ impl Work {
             Compression::Zstd => self.max * 2,
         };
         self.charge(wire.len() as u64 + inflated)?;
-        let permit = &mut self.permit;
-        let mut grant = |more| permit.grow(more);
-        let request = Request::read_within(wire, compression, self.max, &mut grant)?;
-        self.charge(request.held())?;
-        Ok(request)
+        let (permit, mut needed) = (&mut self.permit, 0);
+        let mut grant = |more| {
+            needed = permit.bytes().saturating_add(more);
+            permit.grow(more)
+        };
+        match Request::read_within(wire, compression, self.max, &mut grant) {
+            Ok(request) => {
+                self.charge(request.held())?;
+                Ok(request)
+            }
+            Err(Unreadable::NoMemory) => Err(Wrong::Memory { needed }),
+            Err(other) => Err(other.into()),
+        }
     }
 
-    fn from_json(&mut self) -> Result<Bytes, Wrong> {
+    fn protobuf_of_json(&mut self) -> Result<Bytes, Wrong> {
         let wire = self.wire.len() as u64;
         let inflated = match self.compression {
             Compression::None => wire,
@@ -316,7 +338,7 @@ impl Work {
         if self.permit.set(bytes) {
             Ok(())
         } else {
-            Err(Wrong::Memory)
+            Err(Wrong::Memory { needed: bytes })
         }
     }
 }
@@ -327,7 +349,6 @@ impl From<Unreadable> for Wrong {
     fn from(error: Unreadable) -> Self {
         match error {
             Unreadable::TooLarge { .. } => Self::TooLarge(error.to_string()),
-            Unreadable::NoMemory => Self::Memory,
             other => Self::Invalid(other.to_string()),
         }
     }

@@ -15,6 +15,8 @@ mod encode;
 mod headers;
 mod observe;
 pub mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod verdict;
 
 pub use self::{

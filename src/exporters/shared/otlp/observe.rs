@@ -77,7 +77,7 @@ impl Observer {
             tracing::warn!(
                 exporter = %self.exporter,
                 rejected,
-                message,
+                reason = message,
                 "the backend rejected some profiles of a request: they are lost"
             );
         }
@@ -85,7 +85,7 @@ impl Observer {
 
     fn warned(&self, message: &str) {
         if self.quiet.may_say(&message, "warned") {
-            tracing::warn!(exporter = %self.exporter, message, "the backend warns");
+            tracing::warn!(exporter = %self.exporter, warning = message, "the backend warns");
         }
     }
 }

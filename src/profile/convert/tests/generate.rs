@@ -270,8 +270,10 @@ fn dictionary(i: std::ops::Range<i32>) -> impl Strategy<Value = otlp::ProfilesDi
         )
 }
 
+type LocationParts = (i32, u64, Vec<(i32, i64, i64)>, Vec<i32>);
+
 fn location_of(
-    (mapping_index, address, lines, attribute_indices): (i32, u64, Vec<(i32, i64, i64)>, Vec<i32>),
+    (mapping_index, address, lines, attribute_indices): LocationParts,
 ) -> otlp::Location {
     let lines = lines
         .into_iter()

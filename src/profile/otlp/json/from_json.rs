@@ -20,8 +20,11 @@ use std::fmt;
 
 /// The encoded `message` that `json` says, in at most `max` bytes.
 pub(super) fn read(message: &'static Message, json: &[u8], max: u64) -> Result<Bytes, JsonError> {
+    let max_len = usize::try_from(max).unwrap_or(usize::MAX);
     let mut writer = Writer {
-        max: usize::try_from(max).unwrap_or(usize::MAX),
+        // Enough as a rule; else it doubles to what is promised, and no further.
+        out: Vec::with_capacity(json.len().min(max_len)),
+        max: max_len,
         ..Writer::default()
     };
     let mut json = serde_json::Deserializer::from_slice(json);

@@ -294,6 +294,29 @@ fn small_messages_are_charged_for_what_they_become() {
 }
 
 #[test]
+fn many_values_of_one_byte_are_charged_for_what_they_become() {
+    let mut encoded = small(1).encode_to_vec();
+    // A list that has just doubled.
+    let values = vec![1; (1 << 18) + 1];
+    let mut sample = Vec::new();
+    put_bytes(&mut sample, 2, &values);
+    put_bytes(&mut encoded, 2, &sample);
+    let decoded = check(&encoded).unwrap().decoded;
+    let profile = Profile::decode(encoded.as_slice()).unwrap();
+    let list = &profile.sample.last().unwrap().value;
+    assert!(decoded > 8 * list.capacity() as u64, "{decoded}");
+    assert!(list.capacity() > 19 * values.len() / 10);
+}
+
+#[test]
+fn strings_that_are_no_utf8_are_charged_for_what_they_become() {
+    let mut encoded = small(1).encode_to_vec();
+    put_bytes(&mut encoded, 6, &[0xff; 100_000]);
+    let decoded = check(&encoded).unwrap().decoded;
+    assert!(decoded > 1_000_000, "{decoded}");
+}
+
+#[test]
 fn as_many_types_as_strings_do_not_cost_their_product() {
     let count = 100_000;
     let mut profile = Profile {
