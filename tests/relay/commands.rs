@@ -208,7 +208,9 @@ fn the_schema_knows_what_the_examples_say() {
         schema.assert_fits(&config);
         // An editor that has the schema underlines what the relay refuses.
         let receivers = config["receivers"].as_object_mut().expect("receivers");
-        receivers.values_mut().for_each(|r| r["protocolls"] = 1.into());
+        receivers
+            .values_mut()
+            .for_each(|r| r["protocolls"] = 1.into());
         assert!(!schema.fits(&config), "{example:?}");
         let mut config = effective(&example);
         config["service"]["pipelines"]["profiles"]["receivers"] = "pprof".into();
