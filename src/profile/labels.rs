@@ -4,7 +4,11 @@
 //! Prometheus and Parca an empty value and an absent label are the same. The
 //! set is shared: a clone copies a pointer.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// The label whose value is the profile's name, `memory` or `process_cpu`.
 pub const NAME: &str = "__name__";
@@ -19,7 +23,7 @@ pub struct Label {
 }
 
 /// A sorted set of labels with unique names, cheap to clone.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, Eq, PartialOrd, Ord)]
 pub struct Labels(Option<Arc<[Label]>>);
 
 /// Labels being edited.
@@ -73,6 +77,22 @@ impl Labels {
         LabelsBuilder {
             labels: self.as_slice().to_vec(),
         }
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            // Clones, as most that are compared.
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+            (one, other) => one.is_none() == other.is_none(),
+        }
+    }
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
     }
 }
 

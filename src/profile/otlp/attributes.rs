@@ -14,7 +14,7 @@
 //! | a key given twice | the first | the others go when the first changes |
 //! | `__name__` | never written: it is the scope's name | |
 
-use super::{Unreadable, outline::Place, room::Room};
+use super::{Unreadable, outline::Place, recent, room::Room};
 use crate::profile::{
     Label, Labels, LabelsBuilder, NAME,
     wire::{Damage, Wire, int, len, put_bytes},
@@ -45,6 +45,8 @@ pub(super) struct Strings<'a> {
     table: Option<Vec<&'a [u8]>>,
     held_back: bool,
     wanted: bool,
+    /// How often a string was asked for.
+    asked: u64,
 }
 
 /// An attribute that can be a label.
@@ -63,6 +65,7 @@ impl<'a> Strings<'a> {
             table: None,
             held_back: false,
             wanted: false,
+            asked: 0,
         }
     }
 
@@ -87,6 +90,7 @@ impl<'a> Strings<'a> {
     }
 
     fn get(&mut self, index: u64) -> Option<&'a str> {
+        self.asked += 1;
         if self.held_back {
             self.wanted = true;
             return None;
@@ -129,7 +133,24 @@ fn count(dictionary: &[u8]) -> usize {
 }
 
 /// The labels that the attributes of a `Resource` are.
-pub(super) fn labels<'d>(
+pub(super) fn labels(
+    resource: &[u8],
+    strings: &mut Strings<'_>,
+    room: &mut Room<'_>,
+    place: &Place<'_>,
+) -> Result<Labels, Unreadable> {
+    if let Some(labels) = recent::get(resource) {
+        return Ok(labels);
+    }
+    let asked = strings.asked;
+    let labels = read_labels(resource, strings, room, place)?;
+    if strings.asked == asked {
+        recent::put(resource, &labels);
+    }
+    Ok(labels)
+}
+
+fn read_labels<'d>(
     resource: &[u8],
     strings: &mut Strings<'d>,
     room: &mut Room<'_>,

@@ -27,6 +27,7 @@ mod guard;
 pub mod json;
 mod layout;
 mod outline;
+mod recent;
 mod request;
 mod room;
 mod unreadable;

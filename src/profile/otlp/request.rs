@@ -97,12 +97,8 @@ impl Request {
         self.outline.profiles
     }
 
-    /// Resources that have profiles: the length of [`Request::bodies`].
-    pub fn resources(&self) -> usize {
-        self.outline.resources.len()
-    }
-
-    /// The memory it holds, in bytes: to be charged as long as it lives.
+    /// The memory that it and its bodies hold, in bytes: to be charged as long as
+    /// they live.
     pub fn held(&self) -> u64 {
         self.wire.len() as u64 + self.outline.held()
     }

@@ -200,6 +200,47 @@ fn attributes_by_index_are_read_and_written_inline() {
 }
 
 #[test]
+fn a_resource_that_comes_again_shares_its_labels() {
+    let labels = || {
+        read(&request(vec![resource("again", 1)]))
+            .bodies()
+            .remove(0)
+            .0
+    };
+    let (first, second) = (labels(), labels());
+    assert_eq!(first.to_string(), r#"{service.name="again"}"#);
+    assert_eq!(first.as_slice().as_ptr(), second.as_slice().as_ptr());
+}
+
+#[test]
+fn what_points_into_a_dictionary_is_read_anew_each_time() {
+    let labels = |name: &str| {
+        let mut one = resource("", 1);
+        one.resource.as_mut().unwrap().attributes = vec![KeyValue {
+            key: "service.name".to_owned(),
+            value: Some(AnyValue {
+                value: Some(Value::StringValueStrindex(1)),
+            }),
+            key_strindex: 0,
+        }];
+        let message = ExportProfilesServiceRequest {
+            resource_profiles: vec![one],
+            dictionary: Some(ProfilesDictionary {
+                string_table: vec![String::new(), name.to_owned()],
+                ..ProfilesDictionary::default()
+            }),
+        };
+        read(&message.encode_to_vec().into())
+            .bodies()
+            .remove(0)
+            .0
+            .to_string()
+    };
+    assert_eq!(labels("one"), r#"{service.name="one"}"#);
+    assert_eq!(labels("two"), r#"{service.name="two"}"#);
+}
+
+#[test]
 fn resources_without_profiles_are_kept_but_not_counted() {
     let plain = request(vec![
         resource("none", 0),

@@ -29,9 +29,6 @@ const SMALL_PLAIN: u64 = 4 << 20;
 /// What is charged for inflating small requests, whatever they claim.
 const FIRST: u64 = 64 << 10;
 
-/// The memory that one profile takes in the pipeline beside its bytes.
-const PER_BODY: u64 = 512;
-
 /// The way in, of one protocol.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -145,13 +142,9 @@ impl Intake {
         origin: Origin,
         is_late: impl Fn() -> bool,
     ) -> Result<(), Failure> {
-        let (request, mut permit) = self.read(parcel, reading).await?;
+        let (request, permit) = self.read(parcel, reading).await?;
         if request.profiles() == 0 {
             return Ok(());
-        }
-        let needed = request.held() + request.resources() as u64 * PER_BODY;
-        if !permit.set(needed) {
-            return Err(no_memory(needed, reading));
         }
         let bodies = Arc::new(request).bodies();
         if is_late() {
