@@ -55,7 +55,7 @@ async fn no_mutant_harms_the_store() {
         let fine = |o: rules::Outcome| o.bombs.is_empty() && o.harms.is_empty();
         harmful += usize::from(!rules::write(&raw).is_ok_and(fine));
         let mutant = profile(&[("__name__", "process_cpu")], mutant);
-        let Ok(parts) = subject.exporter.prepare(mutant) else {
+        let Ok(parts) = subject.prepare(mutant) else {
             continue;
         };
         sent += parts.len();
@@ -96,7 +96,7 @@ async fn a_batch_leaves_byte_for_byte_and_equal_labels_share_a_series() {
     for (seed, job) in [(1, "a"), (2, "b"), (3, "a")] {
         let labels = [("__name__", "memory"), ("job", job)];
         let profile = profile(&labels, SyntheticProfile::heap(seed).encode());
-        parts.extend(subject.exporter.prepare(profile).expect("a good profile"));
+        parts.extend(subject.prepare(profile).expect("a good profile"));
     }
     let weight: u64 = parts.iter().map(|part| part.bytes).sum();
     let sent: BTreeSet<_> = parts.iter().map(|p| body(p).clone()).collect();
@@ -122,7 +122,7 @@ async fn a_large_profile_is_divided_and_nothing_is_lost() {
     let subject = Subject::with(store.addr(), |s| s.max_request_bytes = ByteSize::new(9_000));
     let whole = SyntheticProfile::heap(4).encode();
     let profile = profile(&[("__name__", "memory"), ("job", "a")], whole.clone());
-    let parts = subject.exporter.prepare(profile).expect("a good profile");
+    let parts = subject.prepare(profile).expect("a good profile");
     assert!(parts.len() > 1);
     for part in parts {
         assert!(part.bytes <= 9_000, "{}", part.bytes);
@@ -144,7 +144,7 @@ async fn what_a_proxy_finds_too_large_can_be_divided_to_the_last_sample() {
     let subject = Subject::new(store.addr());
     let whole = SyntheticProfile::heap(5).encode();
     let large = profile(&[("__name__", "memory")], whole.clone());
-    let mut waiting = subject.exporter.prepare(large).expect("a good profile");
+    let mut waiting = subject.prepare(large).expect("a good profile");
     while let Some(part) = waiting.pop() {
         match subject.export(vec![part.clone()]).await {
             Ok(()) => {}
@@ -197,7 +197,7 @@ async fn labels_of_samples_become_labels_of_series() {
             (Some("pod-1".into()), 1)
         ]
     );
-    let limited = subject.exporter.prepare(profile(&labels, with_pods(9)));
+    let limited = subject.prepare(profile(&labels, with_pods(9)));
     assert_eq!(limited.expect("parts").len(), 4);
     let text = subject.metrics.encode().expect("metrics are text");
     let line = r#"profile_relay_exporter_sample_label_limited_profiles_total{exporter="parca"} 1"#;
@@ -212,9 +212,7 @@ async fn a_body_that_inflates_too_far_is_dropped_as_too_large() {
         s.max_inflated_bytes = ByteSize::new(1 << 20)
     });
     let bomb = damage::gzip(&vec![0; 2 << 20]);
-    let result = subject
-        .exporter
-        .prepare(profile(&[("__name__", "m")], bomb));
+    let result = subject.prepare(profile(&[("__name__", "m")], bomb));
     assert_eq!(result.err(), Some(Reason::TooLarge));
     assert_eq!(subject.counted("unrepairable", "inflated_size"), 1);
 }

@@ -89,7 +89,7 @@ async fn no_mutant_harms_a_real_parca() {
     let subject = Subject::new(parca.addr());
     for (at, mutant) in damage::mutants(2_000).enumerate() {
         let labels = [("__name__", "process_cpu"), ("case", "mutant")];
-        let Ok(parts) = subject.exporter.prepare(profile(&labels, mutant)) else {
+        let Ok(parts) = subject.prepare(profile(&labels, mutant)) else {
             continue;
         };
         let result = subject.export(parts).await;
@@ -131,7 +131,7 @@ async fn a_real_parca_gives_back_what_was_sent() {
     });
     let whole = SyntheticProfile::heap(6).encode();
     let heap = profile(&[("__name__", "memory"), ("job", "e2e")], whole.clone());
-    for part in subject.exporter.prepare(heap).expect("parts") {
+    for part in subject.prepare(heap).expect("parts") {
         subject.export(vec![part]).await.expect("stored");
     }
     subject
@@ -255,7 +255,7 @@ async fn a_real_parca_that_closes_idle_connections_is_no_failure() {
 fn prepare_otlp(subject: &Subject, request: &ExportProfilesServiceRequest) -> Vec<Part> {
     let bodies = requests::bodies(request);
     let memory = Budget::new(1 << 30);
-    let prepared = subject.exporter.prepare_all(&bodies, &memory);
+    let prepared = subject.exporter.prepare(&bodies, &memory);
     let prepared = prepared.expect("there is memory").into_iter();
     prepared.filter_map(Result::ok).flatten().collect()
 }

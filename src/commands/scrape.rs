@@ -9,7 +9,7 @@ use self::answer::Answer;
 use super::{Exit, complain, print};
 use crate::{
     components::{self, Shared},
-    pipeline::{Budget, ExportError, Exporter},
+    pipeline::{Budget, ExportError, Exporter, Reason},
     profile::{Batch, Body, Labels, Origin, Profile, pprof::Pprof},
     receivers::pprof::{OnceSettings, ScrapeOutcome, scrape_once},
     settings::{Duration, FilePath, Node, Report},
@@ -130,9 +130,12 @@ async fn send(to: &str, name: &str, url: &str, outcome: &ScrapeOutcome) -> Exit 
 }
 
 async fn attempt(exporter: &dyn Exporter, profile: Profile) -> Result<(), String> {
-    let parts = exporter
-        .prepare(profile)
-        .map_err(|reason| reason.describe().to_owned())?;
+    let prepared = exporter.prepare(&[profile], &Budget::new(u64::MAX));
+    let prepared = prepared.map_err(|_| Reason::MemoryLimit.describe().to_owned())?;
+    let parts: Result<Vec<_>, Reason> = prepared.into_iter().collect();
+    let parts = parts
+        .map_err(|reason| reason.describe().to_owned())?
+        .concat();
     let profiles = parts.into_iter().map(|part| part.profile).collect();
     exporter
         .export(&Batch::new(Origin::default(), profiles))

@@ -6,5 +6,4 @@ pub mod file;
 pub mod otlp;
 pub mod otlp_http;
 pub mod parca;
-mod pprofs;
 pub mod shared;

@@ -46,28 +46,20 @@ pub trait Processor: Send + Sync + 'static {
 /// [`super::Delivery`]'s, written once for all exporters.
 #[async_trait]
 pub trait Exporter: Send + Sync + 'static {
-    /// Makes of one queued profile what will be sent for it: checked, repaired,
-    /// split, weighed. Called once a profile, and off the async threads when the
-    /// body is large. The profile counts as sent once all its parts are; an
-    /// error drops it with that reason. No parts means that there is nothing to
-    /// send, which counts as sent.
-    fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
-        Ok(vec![Part::whole(profile)])
-    }
-
-    /// [`Exporter::prepare`] for profiles that came together, one result for
-    /// each, where that takes memory beside the bodies or where they share work.
-    /// What is allocated is taken from `memory` first.
+    /// Makes of queued profiles that came together what will be sent for each:
+    /// checked, repaired, converted, split, weighed. Called once a profile, and off
+    /// the async threads when the bodies are large. What is allocated beside the
+    /// bodies is taken from `memory` first. One result for each profile, in order.
+    ///
+    /// A profile counts as sent once all its parts are; a reason drops it. No parts
+    /// means that there is nothing to send, which counts as sent.
     ///
     /// # Errors
     ///
     /// Without memory nothing is prepared, and it is called again later.
-    fn prepare_all(
-        &self,
-        profiles: &[Profile],
-        _memory: &Budget,
-    ) -> Result<Vec<Prepared>, NoMemory> {
-        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+    fn prepare(&self, profiles: &[Profile], _memory: &Budget) -> Result<Vec<Prepared>, NoMemory> {
+        let whole = |profile: &Profile| Ok(vec![Part::whole(profile.clone())]);
+        Ok(profiles.iter().map(whole).collect())
     }
 
     /// One attempt to send all parts of `batch` in one request. OTLP bodies of

@@ -20,6 +20,13 @@ pub enum Damage {
     Group,
 }
 
+/// The room with which a decoded list begins, in entries.
+pub(in crate::profile) const LIST_FIRST: u64 = 4;
+
+/// The room that an entry of a list takes at most, in entries: a list grows by
+/// doubling, and while it moves it stands once and twice.
+pub(in crate::profile) const LIST_GROWTH: u64 = 3;
+
 /// The unread bytes of a message.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::profile) struct Wire<'a>(pub(super) &'a [u8]);

@@ -11,7 +11,7 @@ use profile_relay::{
         pprof::Profile as Plain,
         profilestore::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest},
     },
-    pipeline::{Budget, Context, ExportError, Exporter, Part, Reason},
+    pipeline::{Budget, Context, ExportError, Exporter, Part, Prepared, Reason},
     profile::{
         Batch, Body, Origin, Profile,
         pprof::{Frame, Pprof, ProfileWriter},
@@ -59,9 +59,15 @@ impl Subject {
         self.exporter.export(&batch).await
     }
 
+    /// What is sent for one profile.
+    pub fn prepare(&self, profile: Profile) -> Prepared {
+        let prepared = self.exporter.prepare(&[profile], &Budget::new(1 << 30));
+        prepared.expect("there is memory").remove(0)
+    }
+
     /// Prepares one profile and sends all its parts in one request.
     pub async fn send(&self, profile: Profile) -> Result<(), ExportError> {
-        let parts = self.exporter.prepare(profile).expect("it can be sent");
+        let parts = self.prepare(profile).expect("it can be sent");
         self.export(parts).await
     }
 
@@ -118,7 +124,7 @@ pub fn prepare(subject: &Subject, case: &Case) -> Vec<Part> {
     };
     let repaired = subject.counted("repaired", rule);
     let dropped = subject.counted("unrepairable", rule);
-    let result = subject.exporter.prepare(before);
+    let result = subject.prepare(before);
     match case.expected {
         Expected::Same => {
             let parts = result.expect(case.name);

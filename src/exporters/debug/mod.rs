@@ -15,7 +15,7 @@ mod sampler;
 
 use self::sampler::Sampler;
 use crate::{
-    exporters::pprofs::AsPprof,
+    exporters::shared::pprofs::AsPprof,
     pipeline::{Budget, Context, ExportError, Exporter, NoMemory},
     profile::{
         Batch, Profile,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::profile::Body;
-use crate::{exporters::pprofs::tests::as_otlp, profile::otlp::Compression};
+use crate::{exporters::shared::pprofs::tests::as_otlp, profile::otlp::Compression};
 use crate::{
     pipeline::Budget,
     profile::{

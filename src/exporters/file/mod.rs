@@ -20,7 +20,7 @@ mod name;
 
 use self::folder::Folder;
 use crate::{
-    exporters::pprofs::AsPprof,
+    exporters::shared::pprofs::AsPprof,
     pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
         Batch, Body, Labels, Profile,
@@ -144,11 +144,7 @@ impl Default for RotationSettings {
 
 #[async_trait]
 impl Exporter for FileExporter {
-    fn prepare_all(
-        &self,
-        profiles: &[Profile],
-        memory: &Budget,
-    ) -> Result<Vec<Prepared>, NoMemory> {
+    fn prepare(&self, profiles: &[Profile], memory: &Budget) -> Result<Vec<Prepared>, NoMemory> {
         let convert = AsPprof {
             max_inflated: self.max_inflated,
         };

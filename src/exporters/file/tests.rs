@@ -1,5 +1,5 @@
 use super::*;
-use crate::{exporters::pprofs::tests::as_otlp, profile::otlp::Compression};
+use crate::{exporters::shared::pprofs::tests::as_otlp, profile::otlp::Compression};
 use crate::{
     pipeline::Budget,
     profile::{
@@ -37,7 +37,7 @@ fn profile(body: Bytes) -> Profile {
 }
 
 fn prepare(exporter: &dyn Exporter, profile: Profile) -> Prepared {
-    let prepared = exporter.prepare_all(&[profile], &Budget::new(u64::MAX));
+    let prepared = exporter.prepare(&[profile], &Budget::new(u64::MAX));
     prepared.unwrap().remove(0)
 }
 

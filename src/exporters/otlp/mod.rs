@@ -86,16 +86,8 @@ impl OtlpExporter {
 
 #[async_trait]
 impl Exporter for OtlpExporter {
-    fn prepare(&self, profile: Profile) -> Prepared {
-        self.bodies.prepare(profile)
-    }
-
-    fn prepare_all(
-        &self,
-        profiles: &[Profile],
-        memory: &Budget,
-    ) -> Result<Vec<Prepared>, NoMemory> {
-        self.bodies.prepare_all(profiles, memory)
+    fn prepare(&self, profiles: &[Profile], memory: &Budget) -> Result<Vec<Prepared>, NoMemory> {
+        self.bodies.prepare(profiles, memory)
     }
 
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {

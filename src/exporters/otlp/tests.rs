@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     exporters::shared::otlp::testing::{
         FUTURE, FarEnd, Reply, context, counted, future_request, meaning, otlp_batch, partial,
-        pprof, pprof_batch, pprof_totals, totals,
+        pprof, pprof_batch, pprof_totals, prepare, totals,
     },
     net::testing::Ca,
     pipeline::{Delivery, DeliverySettings, Reason},
@@ -104,7 +104,7 @@ async fn pprofs_leave_as_one_request_that_others_can_read() {
         ("zstd", Compression::Zstd),
     ] {
         let exporter = exporter(far.address, json!({"compression": setting}));
-        let prepared = exporter.prepare_all(&batch.profiles, &context().memory);
+        let prepared = exporter.prepare(&batch.profiles, &context().memory);
         assert_eq!(prepared.unwrap().len(), 5);
         exporter.export(&batch).await.unwrap();
         let (bytes, compression) = far.last().message();
@@ -157,11 +157,11 @@ async fn what_is_no_pprof_is_dropped_with_its_reason() {
             Reason::InvalidProfile,
         ),
     ] {
-        assert_eq!(exporter.prepare(pprof("a", body)).err(), Some(reason));
+        assert_eq!(prepare(&exporter, pprof("a", body)).err(), Some(reason));
     }
     // Nothing in it: nothing to send.
     let empty = Bytes::from_static(&[0x32, 0]);
-    assert_eq!(exporter.prepare(pprof("a", empty)).unwrap().len(), 0);
+    assert_eq!(prepare(&exporter, pprof("a", empty)).unwrap().len(), 0);
     assert!(counted(&context, "unrepairable_profiles_total") > 0);
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     exporters::shared::otlp::testing::{
         FUTURE, FarEnd, Reply, context, counted, future_request, meaning, otlp_batch, partial,
-        pprof_batch, pprof_totals, status, totals,
+        pprof_batch, pprof_totals, prepare, status, totals,
     },
     net::testing::Ca,
     pipeline::Reason,
@@ -441,6 +441,6 @@ async fn a_pprof_that_is_none_is_dropped() {
     batch.profiles[0].body = crate::profile::Body::Pprof(crate::profile::pprof::Pprof::new(
         Bytes::from_static(b"<html>"),
     ));
-    let dropped = exporter.prepare(batch.profiles.remove(0)).err();
+    let dropped = prepare(&exporter, batch.profiles.remove(0)).err();
     assert_eq!(dropped, Some(Reason::InvalidProfile));
 }

@@ -136,16 +136,8 @@ fn message(bodies: &[(&Labels, &Otlp)]) -> Result<Message, Unreadable> {
 
 #[async_trait]
 impl Exporter for ParcaExporter {
-    fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
-        self.preparer.prepare(profile)
-    }
-
-    fn prepare_all(
-        &self,
-        profiles: &[Profile],
-        memory: &Budget,
-    ) -> Result<Vec<Prepared>, NoMemory> {
-        self.preparer.prepare_all(profiles, memory)
+    fn prepare(&self, profiles: &[Profile], memory: &Budget) -> Result<Vec<Prepared>, NoMemory> {
+        self.preparer.prepare(profiles, memory)
     }
 
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {

@@ -11,9 +11,9 @@ use super::{
     settings::{OtlpAs, Settings},
 };
 use crate::{
-    exporters::{
+    exporters::shared::{
+        RuleObserver, halves,
         pprofs::{AsPprof, NoPprof, Open, Requests},
-        shared::{RuleObserver, halves},
     },
     pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
@@ -54,7 +54,7 @@ impl Preparer {
 
     /// The parts to send for profiles that came together, in memory that is taken
     /// first.
-    pub(super) fn prepare_all(
+    pub(super) fn prepare(
         &self,
         profiles: &[Profile],
         memory: &Budget,
@@ -69,7 +69,7 @@ impl Preparer {
                     let open = requests.open(otlp)?;
                     self.prepare_otlp(profile, otlp, open)
                 }
-                None => self.prepare(profile.clone()),
+                None => self.prepare_pprof(profile.clone()),
             });
         }
         Ok(prepared)
@@ -106,7 +106,7 @@ impl Preparer {
         let pprofs = convert.convert(profile, &resource, open).map_err(dropped)?;
         let mut parts = Vec::with_capacity(pprofs.len());
         for pprof in pprofs {
-            parts.extend(self.prepare(pprof)?);
+            parts.extend(self.prepare_pprof(pprof)?);
         }
         Ok(parts)
     }
@@ -133,8 +133,8 @@ impl Preparer {
         }
     }
 
-    /// The parts to send for a profile; the error drops it.
-    pub(super) fn prepare(&self, profile: Profile) -> Result<Vec<Part>, Reason> {
+    /// The parts to send for a pprof; the error drops it.
+    fn prepare_pprof(&self, profile: Profile) -> Prepared {
         let Body::Pprof(pprof) = profile.body else {
             return Err(Reason::InvalidProfile);
         };

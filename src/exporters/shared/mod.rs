@@ -4,10 +4,12 @@
 //! - [`RuleObserver`]: what is said about bodies that break a rule
 //! - [`Quiet`]: which log lines are repeated
 //! - [`halves`]: a pprof that is too large
+//! - `pprofs`: OTLP bodies for exporters that send pprofs
 //! - [`otlp`]: what OTLP is over gRPC and over HTTP alike
 
 mod halves;
 pub mod otlp;
+pub(super) mod pprofs;
 mod quiet;
 mod rules;
 mod transport;

@@ -288,11 +288,11 @@ impl Packer {
         let begun = Instant::now();
         loop {
             let prepared = if size < LARGE {
-                self.exporter.prepare_all(&profiles, &self.memory)
+                self.exporter.prepare(&profiles, &self.memory)
             } else {
                 let (exporter, memory) = (self.exporter.clone(), self.memory.clone());
                 let all = profiles.clone();
-                runtime::blocking(move || exporter.prepare_all(&all, &memory))
+                runtime::blocking(move || exporter.prepare(&all, &memory))
                     .await
                     .unwrap_or_else(|| Ok(vec![Err(Reason::InvalidProfile); profiles.len()]))
             };

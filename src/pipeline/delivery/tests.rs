@@ -393,14 +393,10 @@ struct Hungry {
 
 #[async_trait]
 impl Exporter for Hungry {
-    fn prepare_all(
-        &self,
-        profiles: &[Profile],
-        memory: &Budget,
-    ) -> Result<Vec<Prepared>, NoMemory> {
+    fn prepare(&self, profiles: &[Profile], memory: &Budget) -> Result<Vec<Prepared>, NoMemory> {
         let needed = self.needed;
         let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
-        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+        self.far.prepare(profiles, memory)
     }
 
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {

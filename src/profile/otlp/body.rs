@@ -1,6 +1,6 @@
 //! The body: one resource of a request.
 
-use super::{Opened, Request, Unreadable, census, outline::Resource};
+use super::{Opened, Request, Unreadable, outline::Resource};
 use crate::{
     r#gen::opentelemetry::proto::profiles::v1development::{ProfilesDictionary, ResourceProfiles},
     profile::Labels,
@@ -48,12 +48,6 @@ impl Otlp {
         let all = self.request.outline().content_len.max(1) as u128;
         let share = self.request.wire().len() as u128 * self.outlined().content.len() as u128;
         (share / all) as usize
-    }
-
-    /// What [`Otlp::decode`] allocates at most, in bytes.
-    pub fn decoded_size(&self) -> Result<u64, Unreadable> {
-        let plain = self.request.plain()?;
-        Ok(census(&plain)?.decoded + plain.len() as u64)
     }
 
     /// The resource and the tables it points into. For several bodies of one

@@ -14,14 +14,11 @@ use crate::{
             Sample, ScopeProfiles, Stack,
         },
     },
-    profile::wire::{Wire, len},
+    profile::wire::{LIST_FIRST, LIST_GROWTH, Wire, len},
 };
 
 /// Messages within messages, at most; prost's own limit is 100.
 const MAX_DEPTH: usize = 64;
-
-/// Entries that a list has room for when it gets its first.
-const FIRST: u64 = 4;
 
 /// What a walk over all of a request counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +110,7 @@ impl Census {
                 place.check(wire.0, wire.skip(key))?;
                 // An integer of a list that is not packed.
                 if let Kind::Integers(_) | Kind::Fixed = kind {
-                    self.take(if first { FIRST * 8 } else { 16 });
+                    self.take(8 * if first { LIST_FIRST } else { LIST_GROWTH });
                 }
                 continue;
             }
@@ -122,9 +119,8 @@ impl Census {
             match kind {
                 Kind::Unknown => {}
                 Kind::Text | Kind::ListedText => self.take(content.len() as u64),
-                // Lists grow by doubling.
-                Kind::Integers(size) => self.take(content.len() as u64 * size * 2),
-                Kind::Fixed => self.take(content.len() as u64 * 2),
+                Kind::Integers(size) => self.take(content.len() as u64 * size * LIST_GROWTH),
+                Kind::Fixed => self.take(content.len() as u64 * LIST_GROWTH),
                 _ => self.message(kind, content, place, depth + 1)?,
             }
         }
@@ -177,10 +173,9 @@ impl Kind {
         }
     }
 
-    /// What one of them takes in the list it stands in: a list begins with room
-    /// for four and grows by doubling.
+    /// What one of them takes in the list it stands in.
     fn entry(self, first: bool) -> u64 {
-        let room = if first { FIRST } else { 2 };
+        let room = if first { LIST_FIRST } else { LIST_GROWTH };
         let size = match self {
             Self::ResourceProfiles => size_of::<ResourceProfiles>(),
             Self::EntityRef => size_of::<EntityRef>(),

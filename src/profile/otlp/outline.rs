@@ -6,12 +6,9 @@
 use super::{Unreadable, attributes, attributes::Strings, layout::Layout, room::Room};
 use crate::profile::{
     Labels,
-    wire::{Damage, Wire, len},
+    wire::{Damage, LIST_GROWTH, Wire, len},
 };
 use std::ops::Range;
-
-/// While a vector grows by doubling, it stands once and twice.
-const GROWTH: usize = 3;
 
 /// What the body of a resource takes in a pipeline beside its bytes, in bytes:
 /// the profile, its ticket, its places in queues. Of six bytes on the wire.
@@ -89,7 +86,7 @@ impl Outline {
             let content = end - content.len()..end;
             if key == DICTIONARY {
                 if !content.is_empty() {
-                    room.take_items::<Range<usize>>(GROWTH)?;
+                    room.take_items::<Range<usize>>(LIST_GROWTH as usize)?;
                     outline.dictionary.push(content);
                 }
                 outline.keep(begin..end, room)?;
@@ -119,7 +116,7 @@ impl Outline {
         match self.rest.last_mut() {
             Some(last) if last.end == field.start => last.end = field.end,
             _ => {
-                room.take_items::<Range<usize>>(GROWTH)?;
+                room.take_items::<Range<usize>>(LIST_GROWTH as usize)?;
                 self.rest.push(field);
             }
         }

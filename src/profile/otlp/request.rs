@@ -1,6 +1,6 @@
 //! One request, shared by the bodies that came in it.
 
-use super::{Census, Compression, Otlp, Unreadable, census, outline::Outline, room::Room};
+use super::{Compression, Otlp, Unreadable, outline::Outline, room::Room};
 use crate::{
     r#gen::opentelemetry::proto::profiles::v1development::{ProfilesDictionary, ResourceProfiles},
     profile::{Labels, pprof::with_inflated},
@@ -19,8 +19,8 @@ pub struct Request {
 
 /// A request whose structure somebody asked for.
 ///
-/// Making one takes [`Opened::plain_bytes`] and then [`Census::decoded`] bytes
-/// of memory; both are to be charged before.
+/// Making one takes [`Request::plain_len`] and then [`super::Census::decoded`]
+/// bytes of memory; both are to be charged before.
 #[derive(Debug)]
 pub struct Opened {
     plain: Bytes,
@@ -135,16 +135,6 @@ impl fmt::Debug for Request {
 // === impl Opened ===
 
 impl Opened {
-    /// The bytes that [`Request::plain`] and decoding copy, at most.
-    pub fn plain_bytes(request: &Request) -> u64 {
-        request.plain_len
-    }
-
-    /// Counts what decoding all of `plain` takes.
-    pub fn weigh(plain: &[u8]) -> Result<Census, Unreadable> {
-        census(plain)
-    }
-
     /// Decodes the dictionary of `request`, whose plain bytes `plain` are.
     pub fn new(request: &Request, plain: Bytes) -> Result<Self, Unreadable> {
         let mut dictionary = ProfilesDictionary::default();

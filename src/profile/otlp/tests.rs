@@ -383,6 +383,21 @@ fn the_guard_counts_lists_of_one() {
 }
 
 #[test]
+fn a_list_that_doubles_is_charged_while_it_stands_twice() {
+    let values = vec![1; (1 << 16) + 1];
+    let (mut sample, mut profile) = (Vec::new(), Vec::new());
+    put_bytes(&mut sample, 4, &values);
+    put_bytes(&mut profile, 2, &sample);
+    let plain = holding(&profile);
+    let message = ExportProfilesServiceRequest::decode(plain.clone()).unwrap();
+    let scope = &message.resource_profiles[0].scope_profiles[0];
+    let room = scope.profiles[0].samples[0].values.capacity();
+    assert!(room > 19 * values.len() / 10);
+    let decoded = census(&plain).unwrap().decoded;
+    assert!(decoded >= 8 * (room + room / 2) as u64, "{decoded}");
+}
+
+#[test]
 fn nesting_has_an_end() {
     let mut any = Vec::new();
     for _ in 0..200 {

@@ -4,7 +4,7 @@ use super::{
     Rule, RuleSet, Unreadable,
     unreadable::explain,
     walk::{FUNCTION, Function, SAMPLE, Walk, has_label_of, strings},
-    wire::{Damage, Wire},
+    wire::{Damage, LIST_FIRST, LIST_GROWTH, Wire},
 };
 use crate::r#gen::pprof;
 use std::collections::{HashMap, HashSet};
@@ -118,8 +118,9 @@ impl<'a> Walk<'a> {
     }
 
     fn decoded(&self, inflated: usize) -> u64 {
-        // Lists grow by doubling, and begin with room for four.
         let size = |count: u64, room: u64, one: usize| count.saturating_mul(room * one as u64);
+        // Of messages within messages each may have just begun its list.
+        let nested = LIST_FIRST.max(LIST_GROWTH);
         // Packed integers have a byte each at least; a decoded one has eight.
         let integers = (inflated as u64).saturating_sub(self.string_bytes);
         // A byte that is no UTF-8 becomes three, first in a copy of all.
@@ -127,15 +128,27 @@ impl<'a> Walk<'a> {
             true => size(self.string_bytes, 2, 8).saturating_add(2 * integers),
             false => self.string_bytes,
         };
-        size(integers, 2, size_of::<u64>())
+        size(integers, LIST_GROWTH, size_of::<u64>())
             .saturating_add(text)
-            .saturating_add(size(self.samples, 2, size_of::<pprof::Sample>()))
-            .saturating_add(size(self.labels, 4, size_of::<pprof::Label>()))
-            .saturating_add(size(self.mappings, 2, size_of::<pprof::Mapping>()))
-            .saturating_add(size(self.locations, 2, size_of::<pprof::Location>()))
-            .saturating_add(size(self.lines, 4, size_of::<pprof::Line>()))
-            .saturating_add(size(self.functions, 2, size_of::<pprof::Function>()))
-            .saturating_add(size(self.strings, 2, size_of::<String>()))
+            .saturating_add(size(self.samples, LIST_GROWTH, size_of::<pprof::Sample>()))
+            .saturating_add(size(self.labels, nested, size_of::<pprof::Label>()))
+            .saturating_add(size(
+                self.mappings,
+                LIST_GROWTH,
+                size_of::<pprof::Mapping>(),
+            ))
+            .saturating_add(size(
+                self.locations,
+                LIST_GROWTH,
+                size_of::<pprof::Location>(),
+            ))
+            .saturating_add(size(self.lines, nested, size_of::<pprof::Line>()))
+            .saturating_add(size(
+                self.functions,
+                LIST_GROWTH,
+                size_of::<pprof::Function>(),
+            ))
+            .saturating_add(size(self.strings, LIST_GROWTH, size_of::<String>()))
     }
 
     /// Judges the names of types; whether one of them is `samples/count`.

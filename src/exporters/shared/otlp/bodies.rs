@@ -50,7 +50,7 @@ impl Bodies {
     }
 
     /// The part to send for a profile; none for a pprof that says nothing.
-    pub fn prepare(&self, profile: Profile) -> Prepared {
+    fn part(&self, profile: Profile) -> Prepared {
         let bytes = match &profile.body {
             Body::Otlp(otlp) => weight(otlp),
             Body::Pprof(pprof) => match self.readable(&profile.labels, pprof)? {
@@ -66,9 +66,9 @@ impl Bodies {
         }])
     }
 
-    /// [`Bodies::prepare`] of profiles that came together, in memory that is taken
-    /// first: pprofs that nobody has looked at are inflated.
-    pub fn prepare_all(
+    /// What is sent for profiles that came together, in memory that is taken first:
+    /// pprofs that nobody has looked at are inflated.
+    pub fn prepare(
         &self,
         profiles: &[Profile],
         memory: &Budget,
@@ -81,7 +81,7 @@ impl Bodies {
         // One after the other goes into the same buffer.
         let needed = unseen.max().unwrap_or_default();
         let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
-        Ok(profiles.iter().cloned().map(|p| self.prepare(p)).collect())
+        Ok(profiles.iter().cloned().map(|p| self.part(p)).collect())
     }
 
     /// A part that is too large even alone, in smaller ones: a pprof by samples,
@@ -96,8 +96,7 @@ impl Bodies {
                     received,
                 };
                 let pieces = halves(pprof, self.max_inflated)?.into_iter().map(piece);
-                let parts: Result<Vec<_>, Reason> =
-                    pieces.map(|piece| self.prepare(piece)).collect();
+                let parts: Result<Vec<_>, Reason> = pieces.map(|piece| self.part(piece)).collect();
                 Some(parts.ok()?.into_iter().flatten().collect())
             }
             Body::Otlp(otlp) => {

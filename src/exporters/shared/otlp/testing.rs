@@ -8,7 +8,7 @@ use crate::{
         },
         rpc,
     },
-    pipeline::{Budget, Context, ExportError, Reason},
+    pipeline::{Budget, Context, ExportError, Exporter, Prepared, Reason},
     profile::{
         Batch, Body, NAME, Origin, Profile,
         otlp::{Compression, Request},
@@ -468,4 +468,10 @@ pub(crate) fn meaning(result: &Result<(), ExportError>) -> &'static str {
         Err(ExportError::Rejected { .. }) => "rejected otherwise",
         Err(ExportError::Unauthorized { .. }) => "unauthorized",
     }
+}
+
+/// What is sent for one profile.
+pub(crate) fn prepare(exporter: &dyn Exporter, profile: Profile) -> Prepared {
+    let prepared = exporter.prepare(&[profile], &Budget::new(u64::MAX));
+    prepared.unwrap().remove(0)
 }

@@ -304,8 +304,10 @@ fn many_values_of_one_byte_are_charged_for_what_they_become() {
     let decoded = check(&encoded).unwrap().decoded;
     let profile = Profile::decode(encoded.as_slice()).unwrap();
     let list = &profile.sample.last().unwrap().value;
-    assert!(decoded > 8 * list.capacity() as u64, "{decoded}");
     assert!(list.capacity() > 19 * values.len() / 10);
+    // While it moved it stood twice: in its new room and in half of it.
+    let most = list.capacity() + list.capacity() / 2;
+    assert!(decoded >= 8 * most as u64, "{decoded}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     profile::{
         Body, Profile,
         convert::{ConvertError, Converted, PprofOptions, to_pprof},
-        otlp::{Opened, Otlp, Unreadable},
+        otlp::{Opened, Otlp, Unreadable, census},
         pprof,
     },
 };
@@ -60,7 +60,7 @@ impl Open {
             Ok(plain) => plain,
             Err(unreadable) => return Ok(Err(unreadable)),
         };
-        let census = match Opened::weigh(&plain) {
+        let census = match census(&plain) {
             Ok(census) => census,
             Err(unreadable) => return Ok(Err(unreadable)),
         };
