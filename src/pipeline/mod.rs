@@ -21,7 +21,7 @@ pub use self::{
     graph::{Blueprint, Failure, PipelineBlueprint, Running},
     ledger::{Balance, Ledger},
     memory::{Budget, Permit},
-    queue::{OnFull, Queue, QueueSettings},
+    queue::{OnFull, Queue, QueueSettings, disk},
 };
 
 use crate::telemetry::Metrics;

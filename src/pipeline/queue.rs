@@ -10,6 +10,8 @@
 //! dropped. A durable queue fits behind the same three calls: it writes in
 //! `commit`, reads ahead in `take`, and moves its cursor when a ticket ends.
 
+pub mod disk;
+
 use super::{Ledger, Reason, Refusal, ledger::Ticket};
 use crate::{
     profile::{Batch, Charge, Origin, Profile},

@@ -1,0 +1,190 @@
+//! What a log does when nothing goes wrong, and when the disk says no.
+
+use super::*;
+
+#[test]
+fn what_was_appended_comes_out_once_and_in_order() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, 0..3);
+    append(&mut log, 3..20);
+    assert_eq!(drain(&mut log), Vec::from_iter(0..20));
+    assert_eq!(log.next(Order::OldestFirst), None);
+    append(&mut log, [20]);
+    assert_eq!(drain(&mut log), [20]);
+}
+
+#[test]
+fn the_newest_comes_first_where_that_is_wanted() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, 0..10);
+    let mut next = || log.next(Order::NewestFirst).map(|meta| meta.profiles);
+    assert_eq!([next(), next()], [Some(9), Some(8)]);
+    append(&mut log, [10]);
+    let mut next = || log.next(Order::NewestFirst).map(|meta| meta.profiles);
+    assert_eq!([next(), next()], [Some(10), Some(7)]);
+    assert_eq!(drain(&mut log), Vec::from_iter(0..7));
+}
+
+#[test]
+fn a_call_costs_one_write_and_one_sync() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    fs.take_counts();
+    append(&mut log, 1..3);
+    let counts = fs.take_counts();
+    assert_eq!(
+        (counts.writes, counts.syncs, counts.folder_syncs),
+        (1, 1, 0)
+    );
+}
+
+#[test]
+fn what_is_not_acknowledged_comes_again_after_the_end_of_the_process() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    let metas = append(&mut log, 0..10);
+    log.ack(&[metas[1], metas[7], metas[7]]).unwrap();
+    drop(log);
+    let Opened { mut log, recovered } = open(&fs);
+    assert_eq!(recovered.records, 8);
+    assert_eq!(recovered.profiles, 45 - 8);
+    assert_eq!(drain(&mut log), [0, 2, 3, 4, 5, 6, 8, 9]);
+}
+
+#[test]
+fn a_released_record_comes_again() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    let metas = append(&mut log, 0..10);
+    drain(&mut log);
+    log.release(&metas[2]);
+    log.release(&metas[2]);
+    log.ack(&[metas[3]]).unwrap();
+    log.release(&metas[3]);
+    assert_eq!(drain(&mut log), [2]);
+}
+
+#[test]
+fn finished_segments_are_removed() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    let metas = append(&mut log, 0..9);
+    assert_eq!(segments(&fs).len(), 3);
+    log.ack(&metas[3..6]).unwrap();
+    assert_eq!(segments(&fs).len(), 2);
+    log.ack(&metas).unwrap();
+    assert_eq!(segments(&fs).len(), 1, "the one that is written stays");
+    let stats = log.stats();
+    assert_eq!((stats.records, stats.profiles, stats.bytes), (0, 0, 0));
+    assert_eq!((stats.oldest_ms, stats.newest_ms), (None, None));
+    log.close().unwrap();
+    assert_eq!(fs.files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_record_that_is_larger_than_a_segment_has_one_of_its_own() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    let large = NewRecord {
+        at_ms: 7,
+        profiles: 1,
+        payload: vec![vec![9; 3000].into()],
+    };
+    let metas = log.append(&[record(1), large, record(2)]).unwrap();
+    assert_eq!(segments(&fs).len(), 3);
+    assert_eq!(log.reader().read(&metas[1]).unwrap(), vec![9; 3000]);
+    drop(log);
+    assert_eq!(open(&fs).recovered.records, 4);
+}
+
+#[test]
+fn stats_say_what_is_there() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    let metas = append(&mut log, 0..11);
+    log.ack(&[metas[0], metas[10]]).unwrap();
+    let stats = log.stats();
+    assert_eq!((stats.records, stats.profiles), (9, 45));
+    assert_eq!(stats.bytes, 9 * record(0).stored());
+    assert_eq!(
+        (stats.oldest_ms, stats.newest_ms),
+        (Some(1_001), Some(1_009))
+    );
+    assert_eq!(stats.disk_bytes, fs.used());
+    assert_eq!(log.oldest().map(|meta| meta.profiles), Some(1));
+    drop(log);
+    let log = open(&fs).log;
+    assert_eq!(log.stats(), stats);
+}
+
+#[test]
+fn a_full_disk_a_read_only_one_and_a_broken_one_are_told_apart_and_pass() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    for (fault, is_right) in [
+        (
+            Fault::Full,
+            (|e| matches!(e, AppendError::Full { .. })) as fn(&_) -> bool,
+        ),
+        (Fault::ReadOnly, |e| {
+            matches!(e, AppendError::ReadOnly { .. })
+        }),
+        (Fault::Io, |e| matches!(e, AppendError::Io { .. })),
+        (Fault::Broken(60), |e| matches!(e, AppendError::Io { .. })),
+    ] {
+        fs.fail(Call::Write, 0, fault);
+        let refused = log.append(&[record(7), record(8)]).unwrap_err();
+        assert!(is_right(&refused), "{fault:?}: {refused}");
+    }
+    append(&mut log, [1]);
+    assert_eq!(segments(&fs).len(), 1, "what failed was cut off");
+    drop(log);
+    let Opened { mut log, recovered } = open(&fs);
+    assert_eq!(recovered.torn, []);
+    assert_eq!(drain(&mut log), [0, 1]);
+}
+
+#[test]
+fn nothing_is_written_after_a_sync_that_failed() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    fs.fail(Call::Sync, 0, Fault::Io);
+    log.append(&[record(7)]).unwrap_err();
+    append(&mut log, [1]);
+    assert_eq!(segments(&fs).len(), 2);
+    assert_eq!(drain(&mut log), [0, 1]);
+    drop(log);
+    assert_eq!(drain(&mut open(&fs).log), [0, 1]);
+}
+
+#[test]
+fn records_that_cannot_be_cut_off_are_not_delivered() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    fs.fail(Call::Sync, 0, Fault::Io);
+    fs.fail(Call::Truncate, 0, Fault::Io);
+    log.append(&[record(7)]).unwrap_err();
+    append(&mut log, [1]);
+    drop(log);
+    assert_eq!(drain(&mut open(&fs).log), [0, 1]);
+}
+
+#[test]
+fn a_call_that_fails_in_its_second_segment_leaves_nothing_of_the_first() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    fs.fail(Call::SyncFolder, 0, Fault::Io);
+    let numbers: Vec<_> = (1..9).map(record).collect();
+    log.append(&numbers).unwrap_err();
+    assert_eq!(segments(&fs).len(), 1);
+    drop(log);
+    assert_eq!(drain(&mut open(&fs).log), [0]);
+}

@@ -1,0 +1,3 @@
+//! A queue on disk.
+
+pub mod log;
