@@ -6,12 +6,13 @@
 use crate::{
     exporters,
     pipeline::{
-        Blueprint, Budget, Context, DeliverySettings, Exporter, PipelineBlueprint, Processor,
-        Receiver,
+        Blueprint, Budget, Context, DeliverySettings, Exporter, FileStorageSettings,
+        PipelineBlueprint, Processor, Receiver,
     },
     processors, receivers,
     settings::{
         Catalogue, ComponentSettings, ComponentType, Id, Kind, Loaded, Node, Problem, Report,
+        Settings,
     },
     telemetry::{Metrics, Status},
 };
@@ -168,6 +169,13 @@ const EXPORTERS: &[ExporterType] = &[
     },
 ];
 
+/// `file_storage` is the only kind of extension.
+const EXTENSIONS: &[ComponentType] = &[ComponentType::new::<FileStorageSettings>(
+    Kind::Extension,
+    "file_storage",
+    "keeps the queues of exporters on disk",
+)];
+
 /// An exporter's own settings beside those of delivery.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 struct Delivered<S> {
@@ -193,7 +201,9 @@ pub fn catalogue() -> Catalogue {
     let receivers = RECEIVERS.iter().map(|c| c.ty);
     let processors = PROCESSORS.iter().map(|c| c.ty);
     let exporters = EXPORTERS.iter().map(|c| c.ty);
-    Catalogue::new(receivers.chain(processors).chain(exporters).collect())
+    let extensions = EXTENSIONS.iter().copied();
+    let components = receivers.chain(processors).chain(exporters);
+    Catalogue::new(components.chain(extensions).collect())
 }
 
 /// Builds everything a configuration describes. On error the report holds the
@@ -213,9 +223,16 @@ pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
         let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind());
         let exporter = ty.map(|ty| (ty.build)(node, &shared.context(id)));
         if let Some((exporter, delivery)) = keep(&mut report, exporter) {
+            if let Some(problem) = missing_storage(&delivery, settings) {
+                report.merge(node.locate([problem]));
+            }
             blueprint.exporters.push((id.clone(), exporter, delivery));
         }
     }
+    blueprint.storages = storages(loaded).unwrap_or_else(|problems| {
+        report.merge(problems);
+        Vec::new()
+    });
     for pipeline in settings.service.pipelines.values() {
         let processors = pipeline.processors.iter();
         let processors = processors.filter_map(|id| {
@@ -230,6 +247,24 @@ pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
     }
     if report.is_empty() {
         Ok(blueprint)
+    } else {
+        Err(report)
+    }
+}
+
+/// The storages that run, by id.
+pub fn storages(loaded: &Loaded) -> Result<Vec<(Id, FileStorageSettings)>, Report> {
+    let settings = &loaded.settings;
+    let mut report = Report::default();
+    let mut storages = Vec::new();
+    for id in &settings.service.extensions {
+        let storage = settings.extensions.get(id).map(Node::typed);
+        if let Some(storage) = keep(&mut report, storage) {
+            storages.push((id.clone(), storage));
+        }
+    }
+    if report.is_empty() {
+        Ok(storages)
     } else {
         Err(report)
     }
@@ -253,6 +288,24 @@ fn processor(
 ) -> Option<Result<Box<dyn Processor>, Report>> {
     let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
     Some((ty.build)(nodes.get(id)?, &shared.context(id)))
+}
+
+/// What is wrong when a queue is to be in a storage that does not run.
+fn missing_storage(delivery: &DeliverySettings, settings: &Settings) -> Option<Problem> {
+    let storage = delivery.sending_queue.storage.as_ref()?;
+    let running = &settings.service.extensions;
+    if running.contains(storage) {
+        return None;
+    }
+    let way_out = if settings.extensions.contains_key(storage) {
+        "list it under service.extensions".to_owned()
+    } else {
+        format!(
+            "write extensions: {{{storage}: {{directory: /var/lib/profile-relay}}}} and service: {{extensions: [{storage}]}}"
+        )
+    };
+    let message = format!("the extension {storage} does not run: {way_out}");
+    Some(Problem::new("sending_queue.storage", message))
 }
 
 /// The component, or nothing and a longer report.

@@ -5,12 +5,13 @@
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 use std::{fs, path::Path};
 
-/// What the relay speaks.
+/// What the relay speaks, and what it keeps.
 const PROTOS: &[&str] = &[
     "google/pprof/profile.proto",
     "google/rpc/status.proto",
     "opentelemetry/collector/profiles/v1development/profiles_service.proto",
     "parca/profilestore/v1alpha1/profilestore.proto",
+    "profile_relay/queue/v1/record.proto",
 ];
 
 /// What reflection tells about: the services that are served.

@@ -4,6 +4,7 @@ mod completions;
 mod components;
 mod exit;
 mod print_config;
+mod queue;
 mod quickstart;
 mod run;
 mod schema;
@@ -47,6 +48,8 @@ enum Command {
     Schema(schema::Arguments),
     /// Scrape one URL once and say what was found
     Scrape(scrape::Arguments),
+    /// Look into the queues on disk: list, show, copy, purge, verify
+    Queue(queue::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Components(arguments) => components::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Scrape(arguments) => scrape::run(arguments),
+        Command::Queue(arguments) => queue::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     exit.into()

@@ -188,7 +188,10 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
         Ok(admin) => admin,
         Err(error) => return complain(Exit::Failed, format!("admin endpoint: {error}")),
     };
-    let running = blueprint.start(&shared.metrics, &shared.status, &shared.memory);
+    let running = match blueprint.start(&shared.metrics, &shared.status, &shared.memory) {
+        Ok(running) => running,
+        Err(error) => return complain(Exit::CannotBind, error),
+    };
     health.ready();
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -16,6 +16,11 @@ pub mod profilestore {
     include!("parca.profilestore.v1alpha1.rs");
 }
 
+/// What a disk queue keeps.
+pub mod queue {
+    include!("profile_relay.queue.v1.rs");
+}
+
 /// Details of gRPC errors.
 pub mod rpc {
     include!("google.rpc.rs");

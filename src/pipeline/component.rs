@@ -228,6 +228,14 @@ pub enum Reason {
     Relabelled,
     /// The queue is at its bytes.
     QueueFull,
+    /// The volume of the queue has no room left.
+    StorageFull,
+    /// The queue on disk could not be written.
+    StorageFailed,
+    /// It was damaged on disk and is set aside.
+    Corrupt,
+    /// The backend takes nothing that is so old.
+    TooOld,
     /// It waited longer than `max_age`.
     Expired,
     /// `max_elapsed_time` of retrying is over.
@@ -303,6 +311,10 @@ impl Reason {
         Self::Filtered,
         Self::Relabelled,
         Self::QueueFull,
+        Self::StorageFull,
+        Self::StorageFailed,
+        Self::Corrupt,
+        Self::TooOld,
         Self::Expired,
         Self::RetriesExhausted,
         Self::MemoryLimit,
@@ -321,6 +333,10 @@ impl Reason {
             Self::Filtered => "filtered",
             Self::Relabelled => "relabelled",
             Self::QueueFull => "queue_full",
+            Self::StorageFull => "storage_full",
+            Self::StorageFailed => "storage_failed",
+            Self::Corrupt => "corrupt",
+            Self::TooOld => "too_old",
             Self::Expired => "expired",
             Self::RetriesExhausted => "retries_exhausted",
             Self::MemoryLimit => "memory_limit",
@@ -340,6 +356,12 @@ impl Reason {
             Self::Filtered => "a filter's rule took it out",
             Self::Relabelled => "relabelling dropped it",
             Self::QueueFull => "the queue is at its max_bytes",
+            Self::StorageFull => {
+                "the volume of the queue is full, or at file_storage's min_free_bytes"
+            }
+            Self::StorageFailed => "the queue on disk could not be written, the log says why",
+            Self::Corrupt => "its record was damaged on disk and is in quarantine",
+            Self::TooOld => "the backend takes nothing that is so old",
             Self::Expired => "it waited in the queue longer than max_age",
             Self::RetriesExhausted => "max_elapsed_time of retrying is over",
             Self::MemoryLimit => "the memory budget (service.memory.limit) is used up",

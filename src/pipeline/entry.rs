@@ -1,9 +1,10 @@
 //! Where receivers hand their batches in, and the fan-out behind it.
 //!
 //! A batch is accepted by all exporters that must have it or by none: room is
-//! reserved in every queue first, and nothing is committed before the last of
-//! them has said yes. A refused sender can therefore try again without making
-//! duplicates.
+//! reserved in every queue first, then it is stored in those that are on disk, side
+//! by side, and nothing is committed before the last of them has said yes. A refused
+//! sender can therefore try again without making duplicates, unless the process is
+//! killed between the two.
 
 use super::{Delivery, Processor, Reason, Refusal, Verdict};
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     settings::Id,
     telemetry::{MetricSet, Metrics},
 };
+use futures_util::future::try_join_all;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
@@ -75,7 +77,7 @@ impl Entry {
     /// A [`Refusal`] says whether the same batch may pass later.
     pub async fn offer(&self, batch: Batch) -> Result<(), Refusal> {
         let (profiles, bytes) = (batch.count(), batch.byte_len());
-        match self.admit(batch) {
+        match self.admit(batch).await {
             Ok(drops) => {
                 self.0.counters.accepted(&self.0.receiver, profiles, bytes);
                 for (processor, reason, profiles) in drops {
@@ -91,7 +93,7 @@ impl Entry {
         }
     }
 
-    fn admit(&self, batch: Batch) -> Result<Drops<'_>, Refusal> {
+    async fn admit(&self, batch: Batch) -> Result<Drops<'_>, Refusal> {
         if self.0.closed.is_cancelled() {
             return Err(Refusal::retryable(Reason::Shutdown));
         }
@@ -106,8 +108,12 @@ impl Entry {
                 rooms.push((exporter.reserve(&batch)?, batch.clone()));
             }
         }
-        for (room, batch) in rooms {
-            room.commit(batch);
+        let storing = rooms.into_iter().map(|(room, batch)| async move {
+            let stored = room.store().await?;
+            Ok::<_, Refusal>((stored, batch))
+        });
+        for (stored, batch) in try_join_all(storing).await? {
+            stored.commit(batch);
         }
         Ok(drops)
     }
@@ -272,16 +278,18 @@ mod testing {
         /// An entry to a queue of `max_bytes` that is never emptied.
         pub(crate) fn stuck_for_test(max_bytes: u64) -> Self {
             let mut settings = DeliverySettings::default();
-            settings.sending_queue.max_bytes = crate::settings::ByteSize::new(max_bytes);
+            settings.sending_queue.max_bytes = Some(crate::settings::ByteSize::new(max_bytes));
             Self::to(Arc::new(Stuck), settings)
         }
 
         fn to(exporter: Arc<dyn Exporter>, settings: DeliverySettings) -> Self {
             let metrics = Metrics::default();
+            let queue = settings.memory_queue();
             let delivery = Delivery::start(
                 "test".parse().unwrap(),
                 exporter,
                 settings,
+                queue,
                 &metrics,
                 &Status::default(),
                 Budget::new(u64::MAX),

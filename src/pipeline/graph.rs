@@ -6,8 +6,8 @@
 //! drain side by side, so that the slowest backend alone decides how long it takes.
 
 use super::{
-    Budget, Delivery, DeliverySettings, Entry, Exporter, Processor, Receiver, ReceiverError,
-    entry::Pipeline,
+    Budget, Delivery, DeliverySettings, Entry, Exporter, FileStorageSettings, Ledger, Processor,
+    Queue, Receiver, ReceiverError, Storage, StorageError, entry::Pipeline,
 };
 use crate::{
     runtime::Tasks,
@@ -33,6 +33,8 @@ pub struct Blueprint {
     pub exporters: Vec<(Id, Arc<dyn Exporter>, DeliverySettings)>,
     /// Pipelines; the ids they name exist.
     pub pipelines: Vec<PipelineBlueprint>,
+    /// Where queues can be on disk.
+    pub storages: Vec<(Id, FileStorageSettings)>,
 }
 
 /// One pipeline of a [`Blueprint`].
@@ -68,13 +70,37 @@ pub struct Failure {
 
 impl Blueprint {
     /// Starts everything.
-    pub fn start(self, metrics: &Metrics, status: &Status, memory: &Budget) -> Running {
-        let start = |(id, exporter, settings): (Id, _, _)| {
+    ///
+    /// # Errors
+    ///
+    /// When a storage, or a queue in it, cannot be used. Nothing runs then.
+    pub fn start(
+        self,
+        metrics: &Metrics,
+        status: &Status,
+        memory: &Budget,
+    ) -> Result<Running, StorageError> {
+        let storages = open_storages(self.storages)?;
+        let mut queues = Vec::new();
+        for (id, exporter, settings) in self.exporters {
+            let queue = open_queue(&id, &settings, &storages, memory)?;
+            queues.push((id, exporter, settings, queue));
+        }
+        let start = |(id, exporter, settings, queue): (Id, _, _, _)| {
             let memory = memory.clone();
-            let delivery = Delivery::start(id.clone(), exporter, settings, metrics, status, memory);
+            let delivery = Delivery::start(
+                id.clone(),
+                exporter,
+                settings,
+                queue,
+                metrics,
+                status,
+                memory,
+            );
             (id, Arc::new(delivery))
         };
-        let deliveries: BTreeMap<_, _> = self.exporters.into_iter().map(start).collect();
+        let deliveries: BTreeMap<_, _> = queues.into_iter().map(start).collect();
+        report_orphans(&storages, status);
         let entrances = entrances(self.pipelines, &deliveries);
         let (failed, failures) = mpsc::unbounded_channel();
         let running = Running {
@@ -98,8 +124,53 @@ impl Blueprint {
                 }
             });
         }
-        running
+        Ok(running)
     }
+}
+
+/// Takes the folders of queues.
+fn open_storages(
+    storages: Vec<(Id, FileStorageSettings)>,
+) -> Result<BTreeMap<Id, Arc<Storage>>, StorageError> {
+    let open = |(id, settings): (Id, _)| Ok((id.clone(), Arc::new(Storage::open(id, settings)?)));
+    storages.into_iter().map(open).collect()
+}
+
+/// The queue of an exporter, where its settings put it.
+fn open_queue(
+    exporter: &Id,
+    settings: &DeliverySettings,
+    storages: &BTreeMap<Id, Arc<Storage>>,
+    memory: &Budget,
+) -> Result<Queue, StorageError> {
+    let Some(storage) = &settings.sending_queue.storage else {
+        return Ok(settings.memory_queue());
+    };
+    let found = storages.get(storage);
+    let found = found.ok_or_else(|| StorageError::Missing {
+        storage: storage.clone(),
+        exporter: exporter.clone(),
+    })?;
+    let ledger = Ledger::new(settings.sending_queue.max_bytes());
+    let settings = settings.sending_queue.clone();
+    found.queue(exporter, settings, ledger, memory.clone())
+}
+
+/// Names the queues that nobody empties.
+fn report_orphans(storages: &BTreeMap<Id, Arc<Storage>>, status: &Status) {
+    let orphans: Vec<_> = storages
+        .values()
+        .flat_map(|storage| storage.orphans())
+        .collect();
+    for orphan in &orphans {
+        warn!(
+            exporter = orphan.exporter,
+            profiles = orphan.profiles,
+            folder = orphan.folder,
+            "a queue on disk has no exporter: add the exporter again, or see profile-relay queue --help"
+        );
+    }
+    status.publish_orphans(orphans);
 }
 
 /// The pipelines behind each receiver.
@@ -152,7 +223,9 @@ impl Running {
         let rest = deadline.saturating_duration_since(Instant::now());
         let drains = self.deliveries.values().map(|delivery| async move {
             let left = delivery.drain(rest).await;
-            if left > 0 {
+            if left > 0 && delivery.is_durable() {
+                info!(exporter = %delivery.id(), profiles = left, "profiles stay on disk and are sent after the next start");
+            } else if left > 0 {
                 warn!(exporter = %delivery.id(), profiles = left, "profiles were left and are dropped");
             } else {
                 info!(exporter = %delivery.id(), "all profiles are delivered");

@@ -3,9 +3,11 @@
 //! At every moment `recovered + enqueued = sent + dropped + queued`: each entry
 //! is made on both sides under one lock, and whoever reads takes the same lock.
 //! A [`Ticket`] stands for one body between its two entries; dropping it
-//! makes the second one, so no path through the code can forget it.
+//! makes the second one, so no path through the code can forget it. What waits on
+//! disk has no ticket: its first entry is made when it is stored or recovered, its
+//! ticket when it is read, and one that nobody ended leaves it on disk.
 
-use super::Reason;
+use super::{Reason, queue::Claim};
 use crate::{settings::Id, telemetry::MetricSet};
 use prometheus_client::{
     collector::Collector,
@@ -17,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
 
@@ -43,8 +46,12 @@ pub struct Balance {
     pub queued_bytes: u64,
     /// The most bytes the queue may hold.
     pub capacity: u64,
-    /// When the oldest profile that waits or flies was accepted.
-    pub oldest: Option<Instant>,
+    /// The age of the oldest profile that waits or flies.
+    pub oldest: Option<Duration>,
+    /// The files of a queue on disk, in bytes.
+    pub disk_bytes: u64,
+    /// Records found damaged on disk and set aside.
+    pub quarantined: u64,
     /// Attempts, by outcome.
     pub attempts: BTreeMap<&'static str, u64>,
 }
@@ -53,6 +60,8 @@ struct Books {
     balance: Balance,
     open: BTreeSet<(Instant, u64)>,
     next: u64,
+    /// When the oldest that waits on disk was accepted.
+    oldest_stored: Option<SystemTime>,
 }
 
 /// One body between acceptance and its end; it counts for one profile or, of
@@ -66,12 +75,14 @@ pub struct Ticket {
     profiles: u64,
     bytes: u64,
     end: Mutex<End>,
+    /// What is kept on disk until the ticket has ended.
+    claim: Option<Arc<Claim>>,
 }
 
 /// How a profile ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// Nobody said: the process is going down.
+    /// Nobody said: the process is going down, and what is on disk stays there.
     Open,
     Sent {
         bytes: u64,
@@ -95,32 +106,65 @@ impl Ledger {
             },
             open: BTreeSet::new(),
             next: 0,
+            oldest_stored: None,
         })))
     }
 
     /// Accepts a body of `bytes` that counts for so many profiles.
     pub fn enqueue(&self, profiles: u64, bytes: u64) -> Ticket {
         let mut books = self.books();
-        let key = (Instant::now(), books.next);
-        books.next += 1;
-        books.open.insert(key);
-        books.balance.enqueued += profiles;
-        books.balance.queued += profiles;
-        books.balance.queued_bytes += bytes;
-        Ticket {
-            ledger: self.clone(),
-            key,
-            profiles,
-            bytes,
-            end: Mutex::new(End::Open),
-        }
+        books.accept(profiles, bytes);
+        self.ticket(books, Instant::now(), profiles, bytes, None)
+    }
+
+    /// Accepts a record that is on disk.
+    pub(super) fn stored(&self, profiles: u64, bytes: u64) {
+        self.books().accept(profiles, bytes);
+    }
+
+    /// Takes over records that an earlier process left on disk.
+    pub(super) fn recovered(&self, profiles: u64, bytes: u64) {
+        let balance = &mut self.books().balance;
+        balance.recovered += profiles;
+        balance.queued += profiles;
+        balance.queued_bytes += bytes;
+    }
+
+    /// The ticket of a body on disk, accepted at `since`, that is about to be sent.
+    pub(super) fn hand_out(
+        &self,
+        profiles: u64,
+        bytes: u64,
+        since: Instant,
+        claim: Arc<Claim>,
+    ) -> Ticket {
+        self.ticket(self.books(), since, profiles, bytes, Some(claim))
+    }
+
+    /// Drops a record on disk that nobody has a ticket of.
+    pub(super) fn drop_stored(&self, profiles: u64, bytes: u64, reason: Reason) {
+        let mut books = self.books();
+        books.leave(profiles, bytes);
+        books.lose(profiles, reason);
+    }
+
+    /// What the files of the queue take, and since when the oldest of them waits.
+    pub(super) fn on_disk(&self, disk_bytes: u64, oldest: Option<SystemTime>) {
+        let mut books = self.books();
+        books.balance.disk_bytes = disk_bytes;
+        books.oldest_stored = oldest;
+    }
+
+    /// Counts records that were set aside.
+    pub(super) fn quarantined(&self, records: u64) {
+        self.books().balance.quarantined += records;
     }
 
     /// Accepts profiles and drops them in the same moment.
     pub fn discard(&self, profiles: u64, reason: Reason) {
         let mut books = self.books();
         books.balance.enqueued += profiles;
-        *books.balance.dropped.entry(reason).or_default() += profiles;
+        books.lose(profiles, reason);
     }
 
     /// Counts an attempt.
@@ -136,9 +180,34 @@ impl Ledger {
     /// The books as they stand.
     pub fn balance(&self) -> Balance {
         let books = self.books();
+        let flying = books.open.first().map(|(since, _)| since.elapsed());
+        let stored = books
+            .oldest_stored
+            .map(|at| at.elapsed().unwrap_or_default());
         Balance {
-            oldest: books.open.first().map(|(since, _)| *since),
+            oldest: flying.max(stored),
             ..books.balance.clone()
+        }
+    }
+
+    fn ticket(
+        &self,
+        mut books: MutexGuard<'_, Books>,
+        since: Instant,
+        profiles: u64,
+        bytes: u64,
+        claim: Option<Arc<Claim>>,
+    ) -> Ticket {
+        let key = (since, books.next);
+        books.next += 1;
+        books.open.insert(key);
+        Ticket {
+            ledger: self.clone(),
+            key,
+            profiles,
+            bytes,
+            end: Mutex::new(End::Open),
+            claim,
         }
     }
 
@@ -146,24 +215,39 @@ impl Ledger {
         let end = *ticket.end();
         let mut books = self.books();
         books.open.remove(&ticket.key);
-        books.balance.queued -= ticket.profiles;
-        books.balance.queued_bytes -= ticket.bytes;
-        match end {
-            End::Sent { bytes } => {
+        match (end, &ticket.claim) {
+            (End::Open, Some(claim)) => return claim.keep(),
+            (End::Open, None) => books.lose(ticket.profiles, Reason::Shutdown),
+            (End::Dropped(reason), _) => books.lose(ticket.profiles, reason),
+            (End::Sent { bytes }, _) => {
                 books.balance.sent += ticket.profiles;
                 books.balance.sent_bytes += bytes;
             }
-            End::Dropped(reason) => {
-                *books.balance.dropped.entry(reason).or_default() += ticket.profiles;
-            }
-            End::Open => {
-                *books.balance.dropped.entry(Reason::Shutdown).or_default() += ticket.profiles;
-            }
         }
+        books.leave(ticket.profiles, ticket.bytes);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Books ===
+
+impl Books {
+    fn accept(&mut self, profiles: u64, bytes: u64) {
+        self.balance.enqueued += profiles;
+        self.balance.queued += profiles;
+        self.balance.queued_bytes += bytes;
+    }
+
+    fn leave(&mut self, profiles: u64, bytes: u64) {
+        self.balance.queued -= profiles;
+        self.balance.queued_bytes -= bytes;
+    }
+
+    fn lose(&mut self, profiles: u64, reason: Reason) {
+        *self.balance.dropped.entry(reason).or_default() += profiles;
     }
 }
 
@@ -295,7 +379,15 @@ impl Collector for Ledgers {
         page.gauge(
             "queue_oldest_seconds",
             "Age of the oldest profile waiting or in flight",
-            |b| b.oldest.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            |b| b.oldest.unwrap_or_default().as_secs_f64(),
+        )?;
+        page.gauge("queue_disk_bytes", "The files of a queue on disk", |b| {
+            b.disk_bytes as f64
+        })?;
+        page.counter(
+            "queue_quarantined_records",
+            "Records found damaged on disk and set aside",
+            |b| b.quarantined,
         )
     }
 }

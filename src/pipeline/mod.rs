@@ -21,7 +21,10 @@ pub use self::{
     graph::{Blueprint, Failure, PipelineBlueprint, Running},
     ledger::{Balance, Ledger},
     memory::{Budget, Permit},
-    queue::{OnFull, Queue, QueueSettings, disk},
+    queue::{
+        Contents, DrainSettings, FileStorageSettings, OnFull, Queue, QueueSettings, Queued,
+        Storage, StorageError, StoredQueue, StoredRecord, log, purge,
+    },
 };
 
 use crate::telemetry::Metrics;

@@ -21,6 +21,7 @@ struct Views {
     targets: BTreeMap<Id, Arc<dyn TargetsView>>,
     exporters: BTreeMap<Id, Arc<dyn ExporterView>>,
     pipelines: Vec<PipelineStatus>,
+    orphans: Vec<OrphanStatus>,
     config: Option<RunningConfig>,
 }
 
@@ -130,6 +131,19 @@ pub struct PipelineStatus {
     pub exporters: Vec<String>,
 }
 
+/// A queue on disk that no exporter empties, as on `/api/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OrphanStatus {
+    /// The exporter that it was of.
+    pub exporter: String,
+    /// Its folder.
+    pub folder: String,
+    /// The profiles in it.
+    pub profiles: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// The configuration that runs, as on `/api/config`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunningConfig {
@@ -163,6 +177,11 @@ impl Status {
         self.views().pipelines = pipelines;
     }
 
+    /// Shows the queues without an exporter, in place of those shown before.
+    pub fn publish_orphans(&self, orphans: Vec<OrphanStatus>) {
+        self.views().orphans = orphans;
+    }
+
     /// Shows the configuration, in place of the one shown before.
     pub fn publish_config(&self, config: RunningConfig) {
         self.views().config = Some(config);
@@ -184,6 +203,11 @@ impl Status {
     /// All pipelines.
     pub fn pipelines(&self) -> Vec<PipelineStatus> {
         self.views().pipelines.clone()
+    }
+
+    /// The queues on disk that no exporter empties.
+    pub fn orphans(&self) -> Vec<OrphanStatus> {
+        self.views().orphans.clone()
     }
 
     /// The configuration; `None` before there is one.

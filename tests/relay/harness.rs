@@ -138,6 +138,10 @@ impl Relay {
         self.admin
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

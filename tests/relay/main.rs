@@ -24,6 +24,8 @@ mod target;
 
 mod bad_targets;
 mod commands;
+mod crashes;
+mod disk_queue;
 mod exit_codes;
 mod file_sd;
 mod killer;

@@ -23,7 +23,7 @@ use profile_relay::{
 use prost::Message;
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixListener,
     path::Path,
@@ -45,7 +45,7 @@ const BOTH: &str =
     "protocols: {grpc: {endpoint: \"127.0.0.1:0\"}, http: {endpoint: \"127.0.0.1:0\"}}";
 
 /// Where it listens, as it says in its log.
-fn address(relay: &Relay, protocol: &str) -> String {
+pub fn address(relay: &Relay, protocol: &str) -> String {
     let line = relay.logged(&format!("protocol={protocol} endpoint="));
     let (_, rest) = line.split_once("endpoint=").expect("an endpoint");
     let end = rest.split_whitespace().next().expect("an endpoint");
@@ -53,7 +53,7 @@ fn address(relay: &Relay, protocol: &str) -> String {
 }
 
 /// A request of another implementation, with a profile for each service.
-fn request(services: &[&str]) -> Vec<u8> {
+pub fn request(services: &[&str]) -> Vec<u8> {
     let resource = |service: &&str| ResourceProfiles {
         resource: Some(Resource {
             attributes: vec![KeyValue {
@@ -88,27 +88,33 @@ fn request(services: &[&str]) -> Vec<u8> {
 }
 
 /// A POST by the plainest of clients: the status and all that was told.
-fn post(address: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+pub fn post(address: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    try_post(address, headers, body).expect("it answers")
+}
+
+/// The same to somebody who may be gone.
+pub fn try_post(address: &str, headers: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     let address: SocketAddr = address.parse().expect("an address");
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT).expect("it listens");
-    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
     let head = format!(
         "POST /v1development/profiles HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\
          content-length: {}\r\n{headers}\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).expect("it reads");
-    stream.write_all(body).expect("it reads");
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("it answers");
+    stream.read_to_end(&mut answer)?;
     let status = String::from_utf8_lossy(&answer)
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    (status.expect("a status"), answer)
+    let status = status.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((status, answer))
 }
 
-const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
+pub const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
 
 /// A gRPC client, and what it trusts.
 fn client(endpoint: &str, tls: ClientTls) -> ProfilesServiceClient<GrpcChannel> {

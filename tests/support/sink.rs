@@ -75,6 +75,8 @@ struct State {
     faults: VecDeque<Fault>,
     /// Requests with profiles, taken or not.
     requests: usize,
+    /// How long an answer takes.
+    delay: Duration,
 }
 
 // === impl Sink ===
@@ -136,6 +138,11 @@ impl Sink {
     /// Answers the next requests so.
     pub fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
         self.shared.lock().faults.extend(faults);
+    }
+
+    /// Lets every answer take so long.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.lock().delay = delay;
     }
 
     pub fn taken(&self) -> Vec<Taken> {
@@ -219,6 +226,10 @@ impl Shared {
             fault
         };
         self.changed.notify_all();
+        let delay = self.lock().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         Ok(answer(way, fault))
     }
 }

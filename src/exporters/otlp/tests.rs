@@ -469,7 +469,8 @@ fn deliver(exporter: OtlpExporter, context: &Context) -> Delivery {
     Delivery::start(
         context.id.clone(),
         std::sync::Arc::new(exporter),
-        settings,
+        settings.clone(),
+        settings.memory_queue(),
         &context.metrics,
         &context.status,
         context.memory.clone(),
@@ -527,7 +528,7 @@ async fn what_the_backend_finds_too_large_arrives_in_pieces() {
     let settings = json!({"endpoint": format!("http://{}", far.address)});
     let delivery = deliver(exporter_of(settings, &context), &context);
     let batch = otlp_batch(&wire, Compression::None);
-    delivery.offer_for_test(batch);
+    delivery.offer_for_test(batch).await;
     settle(&delivery).await;
     let balance = delivery.ledger().balance();
     assert_eq!((balance.sent, balance.enqueued), (300, 300));
@@ -545,7 +546,7 @@ async fn a_large_pprof_arrives_in_pieces() {
     let delivery = deliver(exporter_of(settings, &context), &context);
     let batch = pprof_batch(3);
     let expected: i64 = pprof_totals(&batch).values().sum();
-    delivery.offer_for_test(batch);
+    delivery.offer_for_test(batch).await;
     settle(&delivery).await;
     assert_eq!(delivery.ledger().balance().sent, 3);
     assert_eq!(sum(&taken(&far, 40_000)), expected);
@@ -558,7 +559,9 @@ async fn a_piece_that_cannot_be_divided_is_dropped_for_its_size() {
     let settings = json!({"endpoint": format!("http://{}", far.address)});
     let delivery = deliver(exporter_of(settings, &context), &context);
     let wire = future_request(&["a"], 2);
-    delivery.offer_for_test(otlp_batch(&wire, Compression::None));
+    delivery
+        .offer_for_test(otlp_batch(&wire, Compression::None))
+        .await;
     settle(&delivery).await;
     let balance = delivery.ledger().balance();
     assert_eq!(balance.dropped.get(&Reason::TooLarge), Some(&2));
@@ -578,7 +581,9 @@ async fn outages_cost_nothing_but_time() {
     let settings = json!({"endpoint": format!("http://{}", far.address)});
     let delivery = deliver(exporter_of(settings, &context), &context);
     let wire = Compression::Gzip.compress(&future_request(&["a", "b"], 2));
-    delivery.offer_for_test(otlp_batch(&wire, Compression::Gzip));
+    delivery
+        .offer_for_test(otlp_batch(&wire, Compression::Gzip))
+        .await;
     settle(&delivery).await;
     assert_eq!(delivery.ledger().balance().sent, 4);
     assert_eq!(far.last().message(), (wire, Compression::Gzip));

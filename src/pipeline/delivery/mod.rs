@@ -122,16 +122,17 @@ struct Packer {
 // === impl Delivery ===
 
 impl Delivery {
-    /// Starts to deliver to `exporter`.
+    /// Starts to deliver to `exporter` what is in `queue`.
     pub fn start(
         id: Id,
         exporter: Arc<dyn Exporter>,
         settings: DeliverySettings,
+        queue: Queue,
         metrics: &Metrics,
         status: &Status,
         memory: Budget,
     ) -> Self {
-        let ledger = Ledger::new(settings.sending_queue.max_bytes.get());
+        let ledger = queue.ledger().clone();
         metrics.set::<Ledgers>().insert(id.clone(), ledger.clone());
         let health = Arc::new(Health::default());
         status.publish_exporter(
@@ -142,7 +143,6 @@ impl Delivery {
                 health: health.clone(),
             }),
         );
-        let queue = Queue::new(settings.sending_queue.clone(), ledger.clone());
         let delivery = Self {
             id: id.clone(),
             queue: queue.clone(),
@@ -193,12 +193,19 @@ impl Delivery {
     /// Queues a batch as a pipeline does.
     #[cfg(test)]
     #[allow(clippy::unwrap_used, reason = "a test says what it expected")]
-    pub(crate) fn offer_for_test(&self, batch: Batch) {
-        self.reserve(&batch).unwrap().commit(batch);
+    pub(crate) async fn offer_for_test(&self, batch: Batch) {
+        let room = self.reserve(&batch).unwrap();
+        room.store().await.unwrap().commit(batch);
+    }
+
+    /// Whether what is left by [`Delivery::drain`] is there at the next start.
+    pub fn is_durable(&self) -> bool {
+        self.queue.is_durable()
     }
 
     /// Sends what is queued, for at most `patience`, and ends. Returns the number
-    /// of profiles that were left and dropped (reason `shutdown`).
+    /// of profiles that were left: dropped (reason `shutdown`) if they were in memory
+    /// only.
     pub async fn drain(&self, patience: Duration) -> u64 {
         self.draining.cancel();
         let deadline = Instant::now() + patience;
@@ -207,7 +214,7 @@ impl Delivery {
         }
         let left = self.ledger.balance().queued;
         self.workers.end().await;
-        self.queue.clear(Reason::Shutdown);
+        self.queue.close(Reason::Shutdown).await;
         left
     }
 }
@@ -431,9 +438,7 @@ impl ExporterView for View {
             queue_profiles: balance.queued,
             queue_bytes: balance.queued_bytes,
             queue_capacity_bytes: balance.capacity,
-            queue_oldest_seconds: balance
-                .oldest
-                .map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            queue_oldest_seconds: balance.oldest.unwrap_or_default().as_secs_f64(),
         }
     }
 }

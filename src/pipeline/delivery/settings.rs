@@ -1,7 +1,7 @@
 //! The settings that every exporter has.
 
 use crate::{
-    pipeline::queue::QueueSettings,
+    pipeline::{Ledger, Queue, QueueSettings},
     settings::{Duration, Problem},
 };
 use schemars::JsonSchema;
@@ -49,6 +49,12 @@ pub struct RetrySettings {
 // === impl DeliverySettings ===
 
 impl DeliverySettings {
+    /// An empty queue in memory.
+    pub fn memory_queue(&self) -> Queue {
+        let ledger = Ledger::new(self.sending_queue.max_bytes());
+        Queue::new(self.sending_queue.clone(), ledger)
+    }
+
     /// All that is wrong with the numbers.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -64,7 +70,7 @@ impl DeliverySettings {
             "must be above 0: an attempt needs an end",
         );
         require(
-            queue.max_bytes.get() > 0,
+            queue.max_bytes() > 0,
             "sending_queue.max_bytes",
             "must be above 0: an exporter without a queue cannot accept anything",
         );
@@ -72,6 +78,11 @@ impl DeliverySettings {
             queue.num_consumers > 0,
             "sending_queue.num_consumers",
             "must be at least 1: nobody would send",
+        );
+        require(
+            queue.storage.is_some() || queue.drain.max_rate.get() == 0,
+            "sending_queue.drain.max_rate",
+            "needs a queue on disk: set sending_queue.storage, or remove it",
         );
         require(
             retry.multiplier >= 1.0,

@@ -127,16 +127,17 @@ fn deliver(far: &Arc<Far>, settings: DeliverySettings) -> Delivery {
     Delivery::start(
         "test".parse().unwrap(),
         far.clone(),
-        settings,
+        settings.clone(),
+        settings.memory_queue(),
         &Metrics::default(),
         &Status::default(),
         Budget::new(u64::MAX),
     )
 }
 
-fn offer(delivery: &Delivery, names: &[&str]) {
+async fn offer(delivery: &Delivery, names: &[&str]) {
     let batch = profiles(names);
-    delivery.reserve(&batch).unwrap().commit(batch);
+    delivery.offer_for_test(batch).await;
 }
 
 /// Waits until nothing is queued, checking the books all the while.
@@ -160,8 +161,8 @@ fn balance(delivery: &Delivery) -> (u64, Vec<(Reason, u64)>) {
 async fn profiles_that_come_close_together_share_a_request() {
     let far = Far::new(|_, _| Ok(()));
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a", "b"]);
-    offer(&delivery, &["c"]);
+    offer(&delivery, &["a", "b"]).await;
+    offer(&delivery, &["c"]).await;
     settle(&delivery).await;
     assert_eq!(far.requests(), 1);
     assert_eq!(balance(&delivery), (3, vec![]));
@@ -171,10 +172,10 @@ async fn profiles_that_come_close_together_share_a_request() {
 async fn metadata_is_never_mixed() {
     let far = Far::new(|_, _| Ok(()));
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     let mut other = profiles(&["b"]);
     other.origin.metadata = [("x-scope-orgid", "other")].into_iter().collect();
-    delivery.reserve(&other).unwrap().commit(other);
+    delivery.offer_for_test(other).await;
     settle(&delivery).await;
     assert_eq!(far.requests(), 2);
 }
@@ -183,7 +184,7 @@ async fn metadata_is_never_mixed() {
 async fn an_outage_is_sat_out() {
     let far = Far::new(|_, at| if at < 20 { Err(retry()) } else { Ok(()) });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a", "b"]);
+    offer(&delivery, &["a", "b"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (2, vec![]));
 }
@@ -194,7 +195,7 @@ async fn one_bad_profile_costs_only_itself() {
     let good = |names: &[String], _: usize| !names.iter().any(|n| n == "evil");
     let far = Far::new(move |names, at| if good(names, at) { Ok(()) } else { Err(bad()) });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &names);
+    offer(&delivery, &names).await;
     settle(&delivery).await;
     assert_eq!(
         balance(&delivery),
@@ -216,7 +217,7 @@ async fn unknown_answers_are_tried_again_then_bisected() {
         }
     });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a", "odd", "b"]);
+    offer(&delivery, &["a", "odd", "b"]).await;
     settle(&delivery).await;
     assert_eq!(
         balance(&delivery),
@@ -247,7 +248,7 @@ async fn a_part_that_is_too_large_alone_is_divided() {
         }
     });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a", "big"]);
+    offer(&delivery, &["a", "big"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (2, vec![]));
     assert_eq!(far.arrived(good), ["a", "big.1", "big.2"]);
@@ -258,7 +259,7 @@ async fn a_killer_is_found_and_set_aside_after_few_deaths() {
     let good = |names: &[String], _: usize| !names.iter().any(|n| n == "killer");
     let far = Far::new(move |names, at| if good(names, at) { Ok(()) } else { Err(died()) });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a", "b", "c", "killer", "d"]);
+    offer(&delivery, &["a", "b", "c", "killer", "d"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (4, vec![(Reason::SuspectedKiller, 1)]));
     let deaths = far
@@ -276,7 +277,7 @@ async fn a_backend_that_is_away_convicts_nobody() {
     let far = Far::new(|_, at| if at == 0 { Err(died()) } else { Ok(()) });
     far.alive.store(false, std::sync::atomic::Ordering::Relaxed);
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a", "b"]);
+    offer(&delivery, &["a", "b"]).await;
     sleep(Duration::from_secs(600)).await;
     assert_eq!(far.requests(), 1, "nothing is sent while probes fail");
     far.alive.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -296,7 +297,7 @@ async fn refused_credentials_lose_nothing() {
         }
     });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (1, vec![]));
 }
@@ -307,7 +308,7 @@ async fn retries_end_when_they_are_told_to() {
     let mut settings = DeliverySettings::default();
     settings.retry_on_failure.max_elapsed_time = crate::settings::Duration::from_secs(60);
     let delivery = deliver(&far, settings);
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (0, vec![(Reason::RetriesExhausted, 1)]));
 }
@@ -316,7 +317,7 @@ async fn retries_end_when_they_are_told_to() {
 async fn what_is_in_flight_expires_too() {
     let far = Far::new(|_, _| Err(retry()));
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (0, vec![(Reason::Expired, 1)]));
 }
@@ -327,7 +328,7 @@ async fn a_drain_sends_what_is_open_at_once() {
     let mut settings = DeliverySettings::default();
     settings.sending_queue.flush_timeout = crate::settings::Duration::from_secs(500);
     let delivery = deliver(&far, settings);
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     assert_eq!(delivery.drain(Duration::from_secs(20)).await, 0);
     assert_eq!(balance(&delivery), (1, vec![]));
 }
@@ -345,7 +346,7 @@ async fn a_drain_does_not_sit_out_a_long_wait() {
         }
     });
     let delivery = deliver(&far, DeliverySettings::default());
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(far.requests(), 1);
     assert_eq!(delivery.drain(Duration::from_secs(20)).await, 0);
@@ -357,7 +358,7 @@ async fn a_drain_ends_in_time_and_counts_what_is_left() {
     let far = Far::new(|_, _| Err(retry()));
     let delivery = deliver(&far, DeliverySettings::default());
     for _ in 0..50 {
-        offer(&delivery, &["a", "b"]);
+        offer(&delivery, &["a", "b"]).await;
     }
     let start = Instant::now();
     assert_eq!(delivery.drain(Duration::from_secs(20)).await, 100);
@@ -370,13 +371,13 @@ async fn a_drain_ends_in_time_and_counts_what_is_left() {
 async fn a_dead_backend_never_holds_more_than_the_queue() {
     let far = Far::new(|_, _| Err(retry()));
     let mut settings = DeliverySettings::default();
-    settings.sending_queue.max_bytes = ByteSize::new(1_000);
+    settings.sending_queue.max_bytes = Some(ByteSize::new(1_000));
     let delivery = deliver(&far, settings);
     let mut refused = 0;
     for _ in 0..1_000 {
         let batch = profiles(&["a"]);
         match delivery.reserve(&batch) {
-            Ok(room) => room.commit(batch),
+            Ok(room) => room.store().await.unwrap().commit(batch),
             Err(_) => refused += 1,
         }
         sleep(Duration::from_millis(10)).await;
@@ -410,6 +411,7 @@ fn hungry(far: &Arc<Far>, needed: u64, memory: &Budget) -> Delivery {
         "test".parse().unwrap(),
         Arc::new(Hungry { far, needed }),
         DeliverySettings::default(),
+        DeliverySettings::default().memory_queue(),
         &Metrics::default(),
         &Status::default(),
         memory.clone(),
@@ -423,7 +425,7 @@ async fn preparing_waits_for_memory_and_takes_what_intake_cannot_have() {
     let delivery = hungry(&far, 25, &memory);
     let _full = memory.for_intake().try_take(75).unwrap();
     let busy = memory.try_take(10).unwrap();
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(balance(&delivery), (0, vec![]));
     drop(busy);
@@ -436,7 +438,7 @@ async fn what_takes_more_memory_than_there_is_does_not_block_the_rest() {
     let memory = Budget::new(100);
     let far = Far::new(|_, _| Ok(()));
     let delivery = hungry(&far, 101, &memory);
-    offer(&delivery, &["a"]);
+    offer(&delivery, &["a"]).await;
     settle(&delivery).await;
     assert_eq!(balance(&delivery), (0, vec![(Reason::MemoryLimit, 1)]));
 }
@@ -461,9 +463,9 @@ async fn otlp_requests_never_share_a_request_and_count_their_profiles() {
         Batch::new(Origin::default(), profiles.collect())
     };
     for batch in [request(), request()] {
-        delivery.reserve(&batch).unwrap().commit(batch);
+        delivery.offer_for_test(batch).await;
     }
-    offer(&delivery, &["pprof"]);
+    offer(&delivery, &["pprof"]).await;
     assert_eq!(delivery.ledger().balance().queued, 7);
     settle(&delivery).await;
     let sizes: Vec<usize> = far.requests.lock().unwrap().iter().map(Vec::len).collect();

@@ -41,12 +41,13 @@ impl Processor for NoNoise {
 
 fn delivery(answers: bool, on_full: OnFull) -> Arc<Delivery> {
     let mut settings = DeliverySettings::default();
-    settings.sending_queue.max_bytes = ByteSize::new(60);
+    settings.sending_queue.max_bytes = Some(ByteSize::new(60));
     settings.sending_queue.on_full = on_full;
     Arc::new(Delivery::start(
         "test".parse().unwrap(),
         Arc::new(Backend { answers }),
-        settings,
+        settings.clone(),
+        settings.memory_queue(),
         &Metrics::default(),
         &Status::default(),
         crate::pipeline::Budget::new(u64::MAX),

@@ -1,5 +1,8 @@
 use super::*;
-use crate::profile::{Body, pprof::Pprof};
+use crate::{
+    profile::{Body, Origin, Profile, pprof::Pprof},
+    settings::{ByteSize, Duration},
+};
 use bytes::Bytes;
 use std::time::SystemTime;
 
@@ -14,8 +17,8 @@ fn batch(bytes: usize) -> Batch {
 
 fn queue(on_full: OnFull) -> (Queue, Ledger) {
     let settings = QueueSettings {
-        max_bytes: ByteSize::new(100),
-        max_age: Duration::from_secs(60),
+        max_bytes: Some(ByteSize::new(100)),
+        max_age: Some(Duration::from_secs(60)),
         on_full,
         ..QueueSettings::default()
     };
@@ -23,16 +26,21 @@ fn queue(on_full: OnFull) -> (Queue, Ledger) {
     (Queue::new(settings, ledger.clone()), ledger)
 }
 
+async fn put(queue: &Queue, bytes: usize) {
+    let room = queue.reserve(&batch(bytes)).unwrap();
+    room.store().await.unwrap().commit(batch(bytes));
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_until_something_is_done() {
     let (queue, ledger) = queue(OnFull::Refuse);
-    queue.reserve(&batch(60)).unwrap().commit(batch(60));
+    put(&queue, 60).await;
     let refusal = queue.reserve(&batch(41)).unwrap_err();
     assert_eq!(refusal, Refusal::retryable(Reason::QueueFull));
     let flying = queue.take().await;
     assert!(queue.reserve(&batch(41)).is_err(), "in flight counts");
     drop(flying);
-    queue.reserve(&batch(41)).unwrap().commit(batch(41));
+    put(&queue, 41).await;
     assert!(ledger.balance().holds());
 }
 
@@ -56,7 +64,7 @@ async fn room_that_is_not_used_comes_back() {
 async fn the_oldest_make_room_for_the_newest() {
     let (queue, ledger) = queue(OnFull::DropOldest);
     for bytes in [40, 41, 42] {
-        queue.reserve(&batch(bytes)).unwrap().commit(batch(bytes));
+        put(&queue, bytes).await;
     }
     let first = queue.take().await;
     assert_eq!(first.profiles[0].0.byte_len(), 41);
@@ -69,7 +77,7 @@ async fn the_oldest_make_room_for_the_newest() {
 async fn the_newest_are_dropped_and_counted() {
     let (queue, ledger) = queue(OnFull::DropNewest);
     for bytes in [60, 60] {
-        queue.reserve(&batch(bytes)).unwrap().commit(batch(bytes));
+        put(&queue, bytes).await;
     }
     let balance = ledger.balance();
     assert_eq!((balance.enqueued, balance.queued), (2, 1));
@@ -80,9 +88,9 @@ async fn the_newest_are_dropped_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_too_long_is_dropped_and_counted() {
     let (queue, ledger) = queue(OnFull::Refuse);
-    queue.reserve(&batch(10)).unwrap().commit(batch(10));
+    put(&queue, 10).await;
     tokio::time::advance(std::time::Duration::from_secs(40)).await;
-    queue.reserve(&batch(20)).unwrap().commit(batch(20));
+    put(&queue, 20).await;
     tokio::time::advance(std::time::Duration::from_secs(40)).await;
     queue.expire();
     assert_eq!(queue.take().await.profiles[0].0.byte_len(), 20);

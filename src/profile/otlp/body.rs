@@ -63,7 +63,8 @@ impl Otlp {
         &self.request.outline().resources[self.at]
     }
 
-    pub(super) fn at(&self) -> usize {
+    /// Which of its request's bodies it is, as [`Request::bodies`] counts them.
+    pub fn at(&self) -> usize {
         self.at
     }
 }

@@ -4,7 +4,7 @@ use super::{AdminState, reply};
 use crate::telemetry::{
     health::{Phase, Silence},
     metrics::{ConfigMetrics, ConfigState, REVISION, VERSION},
-    status::{ExporterStatus, Health as TargetHealth, PipelineStatus},
+    status::{ExporterStatus, Health as TargetHealth, OrphanStatus, PipelineStatus},
 };
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -25,6 +25,8 @@ struct RelayStatus {
     config: ConfigState,
     targets: TargetCounts,
     exporters: Vec<ExporterStatus>,
+    /// Queues on disk that no exporter empties.
+    orphans: Vec<OrphanStatus>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +77,7 @@ pub(super) async fn status(State(state): State<AdminState>) -> Response {
             config: state.metrics.set::<ConfigMetrics>().get(),
             targets,
             exporters: state.status.exporters(),
+            orphans: state.status.orphans(),
         })
     })
     .await

@@ -73,7 +73,10 @@ const PATHS: &[(&str, &str)] = &[
         "/metrics/targets",
         "metrics of each target in Prometheus text",
     ),
-    ("/api/status", "version, health, memory, exporters, in JSON"),
+    (
+        "/api/status",
+        "version, health, memory, exporters, queues without one, in JSON",
+    ),
     (
         "/api/targets",
         "targets in JSON; ?job=NAME and ?health=up|down|unknown|dropped filter",

@@ -163,6 +163,12 @@ impl Reader {
         Ok(file)
     }
 
+    /// Sets aside the bytes of a record whose payload means nothing to its reader.
+    pub fn quarantine(&self, meta: &Meta) -> Option<PathBuf> {
+        let file = self.segment(meta.id.segment).ok()?;
+        self.set_aside(&*file, meta)
+    }
+
     fn set_aside(&self, file: &dyn File, meta: &Meta) -> Option<PathBuf> {
         let quarantine = self.0.quarantine.as_ref()?;
         let put = quarantine.put(file, meta.id.segment, meta.offset, meta.stored);

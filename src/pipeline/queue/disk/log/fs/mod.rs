@@ -2,8 +2,9 @@
 //! for the disk and fail, forget and fill up as disks do.
 
 mod real;
+mod unsynced;
 
-pub use self::real::RealFileSystem;
+pub use self::{real::RealFileSystem, unsynced::Unsynced};
 
 use std::{
     ffi::OsString,
