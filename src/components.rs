@@ -5,19 +5,22 @@
 
 use crate::{
     exporters,
+    net::serve::Sockets,
     pipeline::{
-        Blueprint, Budget, Context, DeliverySettings, Exporter, PipelineBlueprint, Processor,
-        Receiver,
+        Blueprint, Budget, Context, DeliverySettings, Exporter, Inventory, PipelineBlueprint,
+        Planned, Processor, Receiver,
     },
     processors, receivers,
     settings::{
-        Catalogue, ComponentSettings, ComponentType, Id, Kind, Loaded, Node, Problem, Report,
+        Catalogue, ComponentSettings, ComponentType, Fingerprint, Id, Kind, Loaded, Node, Problem,
+        Report,
     },
     telemetry::{Metrics, Status},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Reads a component's settings and builds it.
 type Build<C> = fn(&Node, &Context) -> Result<C, Report>;
@@ -25,10 +28,15 @@ type Build<C> = fn(&Node, &Context) -> Result<C, Report>;
 /// An exporter and how profiles are delivered to it.
 type BuiltExporter = (Arc<dyn Exporter>, DeliverySettings);
 
+/// A receiver, and what of it was left out and why.
+type BuiltReceiver = (Box<dyn Receiver>, Report);
+
 /// How a receiver is built.
 struct ReceiverType {
     ty: ComponentType,
     build: Build<Box<dyn Receiver>>,
+    /// Builds what is good of it beside one that runs.
+    build_parts: Option<Build<BuiltReceiver>>,
 }
 
 /// How a processor is built.
@@ -57,6 +65,7 @@ const RECEIVERS: &[ReceiverType] = &[
                 receivers::otlp::Settings::build,
             )?))
         },
+        build_parts: None,
     },
     ReceiverType {
         ty: ComponentType::new::<receivers::pprof::Settings>(
@@ -71,6 +80,11 @@ const RECEIVERS: &[ReceiverType] = &[
                 receivers::pprof::Settings::build,
             )?))
         },
+        build_parts: Some(|node, context| {
+            let (receiver, left_out) =
+                built(node, context, receivers::pprof::Settings::build_good_jobs)?;
+            Ok((Box::new(receiver), node.locate(left_out)))
+        }),
     },
 ];
 
@@ -186,6 +200,27 @@ pub struct Shared {
     pub status: Status,
     /// The process's memory; receivers see the part of it that is for intake.
     pub memory: Budget,
+    /// The process's listening sockets.
+    pub sockets: Sockets,
+    /// Fires when the process is asked to end.
+    pub ending: CancellationToken,
+}
+
+/// What a configuration makes of itself beside what runs.
+pub struct Built {
+    /// What is to run.
+    pub blueprint: Blueprint,
+    /// Parts of receivers that are left out, and why: of a process that runs
+    /// already only.
+    pub left_out: Report,
+}
+
+/// Builds the components of a configuration that do not run already.
+struct Builder<'a> {
+    shared: &'a Shared,
+    running: Option<&'a Inventory>,
+    report: Report,
+    left_out: Report,
 }
 
 /// All component types, for loading a configuration.
@@ -196,42 +231,54 @@ pub fn catalogue() -> Catalogue {
     Catalogue::new(receivers.chain(processors).chain(exporters).collect())
 }
 
-/// Builds everything a configuration describes. On error the report holds the
-/// problems of all components. May read files and create folders.
-pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
+/// Builds everything a configuration describes; beside what is `running` only
+/// what has other settings there. On error the report holds the problems of all
+/// components. May read files and create folders.
+pub fn build(
+    loaded: &Loaded,
+    shared: &Shared,
+    running: Option<&Inventory>,
+) -> Result<Built, Report> {
     let settings = &loaded.settings;
-    let mut report = Report::default();
-    let mut blueprint = Blueprint::default();
-    for (id, node) in &settings.receivers {
-        let ty = RECEIVERS.iter().find(|c| c.ty.name == id.kind());
-        let receiver = ty.map(|ty| (ty.build)(node, &shared.for_intake(id)));
-        if let Some(receiver) = keep(&mut report, receiver) {
-            blueprint.receivers.push((id.clone(), receiver));
-        }
-    }
-    for (id, node) in &settings.exporters {
-        let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind());
-        let exporter = ty.map(|ty| (ty.build)(node, &shared.context(id)));
-        if let Some((exporter, delivery)) = keep(&mut report, exporter) {
-            blueprint.exporters.push((id.clone(), exporter, delivery));
-        }
-    }
-    for pipeline in settings.service.pipelines.values() {
-        let processors = pipeline.processors.iter();
-        let processors = processors.filter_map(|id| {
-            let processor = processor(id, &settings.processors, shared)?;
-            Some((id.clone(), keep(&mut report, Some(processor))?))
-        });
-        blueprint.pipelines.push(PipelineBlueprint {
-            processors: processors.collect(),
-            receivers: pipeline.receivers.clone(),
-            exporters: pipeline.exporters.clone(),
-        });
-    }
-    if report.is_empty() {
-        Ok(blueprint)
+    let mut builder = Builder {
+        shared,
+        running,
+        report: Report::default(),
+        left_out: Report::default(),
+    };
+    let receivers = settings.receivers.iter();
+    let exporters = settings.exporters.iter();
+    let pipelines = settings.service.pipelines.iter();
+    let blueprint = Blueprint {
+        receivers: receivers
+            .filter_map(|(id, node)| builder.receiver(id, node))
+            .collect(),
+        exporters: exporters
+            .filter_map(|(id, node)| builder.exporter(id, node))
+            .collect(),
+        pipelines: pipelines
+            .map(|(id, pipeline)| PipelineBlueprint {
+                id: id.clone(),
+                receivers: pipeline.receivers.clone(),
+                processors: pipeline
+                    .processors
+                    .iter()
+                    .filter_map(|processor| {
+                        let node = settings.processors.get(processor)?;
+                        builder.processor(id, processor, node)
+                    })
+                    .collect(),
+                exporters: pipeline.exporters.clone(),
+            })
+            .collect(),
+    };
+    if builder.report.is_empty() {
+        Ok(Built {
+            blueprint,
+            left_out: builder.left_out,
+        })
     } else {
-        Err(report)
+        Err(builder.report)
     }
 }
 
@@ -244,20 +291,6 @@ pub fn exporter(name: &str, node: &Node, shared: &Shared) -> Result<Arc<dyn Expo
         .ok_or_else(unknown)?;
     let id = name.parse().map_err(|_| unknown())?;
     Ok((ty.build)(node, &shared.context(&id))?.0)
-}
-
-fn processor(
-    id: &Id,
-    nodes: &BTreeMap<Id, Node>,
-    shared: &Shared,
-) -> Option<Result<Box<dyn Processor>, Report>> {
-    let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
-    Some((ty.build)(nodes.get(id)?, &shared.context(id)))
-}
-
-/// The component, or nothing and a longer report.
-fn keep<C>(report: &mut Report, built: Option<Result<C, Report>>) -> Option<C> {
-    built?.map_err(|problems| report.merge(problems)).ok()
 }
 
 /// Reads a component's settings and builds it.
@@ -280,6 +313,82 @@ fn delivered<S: ComponentSettings>(
     Ok((exporter.into(), delivery))
 }
 
+// === impl Builder ===
+
+impl Builder<'_> {
+    fn receiver(&mut self, id: &Id, node: &Node) -> Option<Planned<Box<dyn Receiver>>> {
+        let ty = RECEIVERS.iter().find(|c| c.ty.name == id.kind())?;
+        let before = self.running.and_then(|running| running.receivers.get(id));
+        let before = before.copied();
+        let context = self.shared.for_intake(id);
+        let parts = ty.build_parts.filter(|_| self.running.is_some());
+        self.planned(&ty.ty, id, node, before, |builder| match parts {
+            None => (ty.build)(node, &context),
+            Some(build) => {
+                let (receiver, left_out) = build(node, &context)?;
+                builder.left_out.merge(left_out);
+                Ok(receiver)
+            }
+        })
+    }
+
+    fn exporter(&mut self, id: &Id, node: &Node) -> Option<Planned<BuiltExporter>> {
+        let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind())?;
+        let before = self.running.and_then(|running| running.exporters.get(id));
+        let before = before.copied();
+        self.planned(&ty.ty, id, node, before, |builder| {
+            (ty.build)(node, &builder.shared.context(id))
+        })
+    }
+
+    fn processor(
+        &mut self,
+        pipeline: &Id,
+        id: &Id,
+        node: &Node,
+    ) -> Option<Planned<Arc<dyn Processor>>> {
+        let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
+        let key = (pipeline.clone(), id.clone());
+        let before = self.running.and_then(|running| running.processors.get(&key));
+        let before = before.copied();
+        self.planned(&ty.ty, id, node, before, |builder| {
+            (ty.build)(node, &builder.shared.context(id)).map(Arc::from)
+        })
+    }
+
+    /// A component with what its settings amount to, built unless it runs with
+    /// the same; or nothing and a longer report.
+    fn planned<C>(
+        &mut self,
+        ty: &ComponentType,
+        id: &Id,
+        node: &Node,
+        before: Option<Fingerprint>,
+        build: impl FnOnce(&mut Self) -> Result<C, Report>,
+    ) -> Option<Planned<C>> {
+        let plan = || {
+            let settings = (ty.fingerprint)(node)?;
+            let component = if before == Some(settings) {
+                None
+            } else {
+                Some(build(self)?)
+            };
+            Ok(Planned {
+                id: id.clone(),
+                settings,
+                component,
+            })
+        };
+        match plan() {
+            Ok(planned) => Some(planned),
+            Err(problems) => {
+                self.report.merge(problems);
+                None
+            }
+        }
+    }
+}
+
 // === impl Delivered ===
 
 impl<S: ComponentSettings> ComponentSettings for Delivered<S> {
@@ -293,12 +402,25 @@ impl<S: ComponentSettings> ComponentSettings for Delivered<S> {
 // === impl Shared ===
 
 impl Shared {
+    /// What a process begins with.
+    pub fn new(memory: Budget) -> Self {
+        Self {
+            metrics: Metrics::default(),
+            status: Status::default(),
+            memory,
+            sockets: Sockets::default(),
+            ending: CancellationToken::new(),
+        }
+    }
+
     fn context(&self, id: &Id) -> Context {
         Context {
             id: id.clone(),
             metrics: self.metrics.clone(),
             status: self.status.clone(),
             memory: self.memory.clone(),
+            sockets: self.sockets.clone(),
+            ending: self.ending.clone(),
         }
     }
 

@@ -18,7 +18,7 @@ pub use self::{
     },
     delivery::{Delivery, DeliverySettings, RetrySettings},
     entry::Entry,
-    graph::{Blueprint, Failure, PipelineBlueprint, Running},
+    graph::{Blueprint, Changes, Failure, Inventory, PipelineBlueprint, Planned, Running},
     ledger::{Balance, Ledger},
     memory::{Budget, Permit},
     queue::{OnFull, Queue, QueueSettings},

@@ -15,6 +15,7 @@ use crate::{
     profile::{Batch, Charge, Origin, Profile},
     settings::{ByteSize, Duration},
 };
+use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -61,7 +62,7 @@ pub struct Queue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: QueueSettings,
+    settings: ArcSwap<QueueSettings>,
     ledger: Ledger,
     state: Mutex<State>,
     arrived: Notify,
@@ -112,19 +113,27 @@ impl Queue {
     /// An empty queue that keeps its books in `ledger`.
     pub fn new(settings: QueueSettings, ledger: Ledger) -> Self {
         Self(Arc::new(Shared {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             ledger,
             state: Mutex::default(),
             arrived: Notify::new(),
         }))
     }
 
+    /// Has other bounds from now on. What is above them stays: it leaves by
+    /// delivery, by age, or by what `on_full` says when more comes.
+    pub fn configure(&self, settings: QueueSettings) {
+        self.0.ledger.set_capacity(settings.max_bytes.get());
+        self.0.settings.store(Arc::new(settings));
+    }
+
     /// Takes room for a batch, or says why there is none.
     pub fn reserve(&self, batch: &Batch) -> Result<Room<'_>, Refusal> {
         let bytes = batch.byte_len();
+        let settings = self.0.settings.load();
         let mut state = self.0.state();
-        if self.0.settings.on_full == OnFull::Refuse {
-            let max = self.0.settings.max_bytes.get();
+        if settings.on_full == OnFull::Refuse {
+            let max = settings.max_bytes.get();
             if bytes > max {
                 return Err(Refusal::permanent(Reason::TooLarge));
             }
@@ -172,7 +181,7 @@ impl Queue {
 
     /// Whether something accepted at `since` has waited too long.
     pub fn is_expired(&self, since: Instant) -> bool {
-        let max_age = self.0.settings.max_age;
+        let max_age = self.0.settings.load().max_age;
         !max_age.is_zero() && since.elapsed() > max_age.get()
     }
 
@@ -195,10 +204,10 @@ impl Shared {
     }
 
     /// Makes room for `bytes` as `on_full` says; `false` when there is none.
-    fn make_room(&self, state: &mut State, bytes: u64) -> bool {
-        let max = self.settings.max_bytes.get();
+    fn make_room(&self, settings: &QueueSettings, state: &mut State, bytes: u64) -> bool {
+        let max = settings.max_bytes.get();
         let fits = |state: &State| self.ledger.queued_bytes() + state.reserved + bytes <= max;
-        if self.settings.on_full == OnFull::DropOldest && bytes <= max {
+        if settings.on_full == OnFull::DropOldest && bytes <= max {
             while !fits(state) {
                 match state.waiting.pop_front() {
                     Some(oldest) => oldest.drop_all(Reason::QueueFull),
@@ -217,9 +226,10 @@ impl Room<'_> {
     pub fn commit(mut self, batch: Batch) {
         let queue = self.queue;
         let bytes = std::mem::take(&mut self.bytes);
+        let settings = queue.settings.load();
         let mut state = queue.state();
         state.reserved -= bytes;
-        if queue.settings.on_full == OnFull::Refuse || queue.make_room(&mut state, bytes) {
+        if settings.on_full == OnFull::Refuse || queue.make_room(&settings, &mut state, bytes) {
             let profiles = batch.profiles.into_iter().map(|profile| {
                 let counted = profile.body.profiles();
                 let ticket = queue.ledger.enqueue(counted, profile.byte_len());

@@ -7,7 +7,7 @@
 //! time. A peer that does not read its answers cannot keep that from ending.
 
 use super::{
-    Answer,
+    Answer, Sockets,
     listener::{Endpoint, Listener},
     streams::{Streams, Together},
 };
@@ -53,9 +53,13 @@ const PREFACE: usize = 24;
 /// How long a connection may take to end once it was idle for too long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// How long requests in flight may take once the server stops: most of the
+/// How long requests in flight may take once the process is ending: most of the
 /// time to shut down belongs to the queues.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// How long requests in flight may take once the server stops while the process
+/// goes on.
+const LEAVE_GRACE: Duration = Duration::from_secs(60);
 
 /// The wait after a failure to accept, which is most often for want of file
 /// descriptors.
@@ -118,7 +122,7 @@ pub(super) struct Bounds {
 /// A listener that is bound.
 #[derive(Debug)]
 pub struct Server {
-    listener: Listener,
+    listener: Arc<Listener>,
     plan: Plan,
 }
 
@@ -133,6 +137,7 @@ struct Shared {
     bounds: Bounds,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
+    ending: CancellationToken,
 }
 
 /// What is known of a connection.
@@ -193,10 +198,11 @@ impl fmt::Display for Peer {
 // === impl Plan ===
 
 impl Plan {
-    /// Binds it. Port 0 takes any free one.
-    pub async fn bind(self) -> Result<Server, BindError> {
+    /// Binds it, or shares the socket with who has it ([`Sockets::bind`]). Port 0
+    /// takes any free one.
+    pub async fn bind(self, sockets: &Sockets, owner: &str) -> Result<Server, BindError> {
         Ok(Server {
-            listener: self.endpoint.bind().await?,
+            listener: sockets.bind(owner, &self.endpoint).await?,
             plan: self,
         })
     }
@@ -216,8 +222,13 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets requests in flight end; what is not done
-    /// within three seconds is cut off.
-    pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
+    /// within a minute, or within three seconds after `ending`, is cut off.
+    pub async fn run(
+        self,
+        handler: Arc<dyn Handler>,
+        stop: CancellationToken,
+        ending: CancellationToken,
+    ) {
         let tasks = Tasks::default();
         let slots = Arc::new(Semaphore::new(self.plan.bounds.connections));
         let shared = Arc::new(Shared {
@@ -225,6 +236,7 @@ impl Server {
             bounds: self.plan.bounds,
             handler,
             stop: stop.clone(),
+            ending: ending.clone(),
         });
         let mut failing = false;
         while let Some(accepted) = stop
@@ -250,7 +262,10 @@ impl Server {
         }
         drop(self.listener);
         // The streams of a connection that was cut off end with it.
-        let _ = timeout(STOP_GRACE * 2, tasks.wait()).await;
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = cut_off(&stop, &ending) => sleep(STOP_GRACE).await,
+        }
     }
 }
 
@@ -308,14 +323,14 @@ impl Shared {
         let grace = tokio::select! {
             // Whatever went wrong with the connection, it is over.
             _ = &mut serving => return,
-            () = self.stop.cancelled() => Some(STOP_GRACE),
+            () = self.stop.cancelled() => Some(LEAVE_GRACE),
             grace = activity.end(&self.bounds) => grace,
         };
         serving.connection().graceful_shutdown();
         tokio::select! {
             _ = serving => {}
             () = wait(grace) => {}
-            () = async { self.stop.cancelled().await; sleep(STOP_GRACE).await } => {}
+            () = cut_off(&self.stop, &self.ending) => {}
         }
     }
 
@@ -343,6 +358,18 @@ impl Shared {
                 None
             }
         }
+    }
+}
+
+/// Resolves when requests in flight have had their time after the end.
+async fn cut_off(stop: &CancellationToken, ending: &CancellationToken) {
+    let after = async |token: &CancellationToken, grace| {
+        token.cancelled().await;
+        sleep(grace).await;
+    };
+    tokio::select! {
+        () = after(stop, LEAVE_GRACE) => {}
+        () = after(ending, STOP_GRACE) => {}
     }
 }
 

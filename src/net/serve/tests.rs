@@ -51,7 +51,7 @@ struct Served {
 }
 
 async fn serve(plan: Plan) -> Served {
-    let server = plan.bind().await.unwrap();
+    let server = plan.bind(&Sockets::default(), "test").await.unwrap();
     let address = server.address().parse().unwrap();
     let handler = Arc::new(Lengths(Reading {
         max: 1_000_000,
@@ -60,7 +60,7 @@ async fn serve(plan: Plan) -> Served {
         memory: Budget::new(10 << 20),
     }));
     let stop = CancellationToken::new();
-    let running = Tasks::default().spawn("server", server.run(handler, stop.clone()));
+    let running = Tasks::default().spawn("server", server.run(handler, stop.clone(), stop.clone()));
     Served {
         address,
         stop,
