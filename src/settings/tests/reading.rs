@@ -233,6 +233,9 @@ service: {pipelines: {profiles: {receivers: [listen], exporters: [send/eu.west]}
         endpoint: 127.0.0.1:13133
       memory:
         limit: null
+      reload:
+        watch: true
+        interval: 1m
       telemetry:
         logs:
           level: info
