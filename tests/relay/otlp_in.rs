@@ -45,7 +45,7 @@ const BOTH: &str =
     "protocols: {grpc: {endpoint: \"127.0.0.1:0\"}, http: {endpoint: \"127.0.0.1:0\"}}";
 
 /// Where it listens, as it says in its log.
-fn address(relay: &Relay, protocol: &str) -> String {
+pub fn address(relay: &Relay, protocol: &str) -> String {
     let line = relay.logged(&format!("protocol={protocol} endpoint="));
     let (_, rest) = line.split_once("endpoint=").expect("an endpoint");
     let end = rest.split_whitespace().next().expect("an endpoint");
@@ -53,7 +53,7 @@ fn address(relay: &Relay, protocol: &str) -> String {
 }
 
 /// A request of another implementation, with a profile for each service.
-fn request(services: &[&str]) -> Vec<u8> {
+pub fn request(services: &[&str]) -> Vec<u8> {
     let resource = |service: &&str| ResourceProfiles {
         resource: Some(Resource {
             attributes: vec![KeyValue {
@@ -88,7 +88,7 @@ fn request(services: &[&str]) -> Vec<u8> {
 }
 
 /// A POST by the plainest of clients: the status and all that was told.
-fn post(address: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+pub fn post(address: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let address: SocketAddr = address.parse().expect("an address");
     let mut stream = TcpStream::connect_timeout(&address, LIMIT).expect("it listens");
     stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
@@ -108,7 +108,7 @@ fn post(address: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
     (status.expect("a status"), answer)
 }
 
-const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
+pub const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
 
 /// A gRPC client, and what it trusts.
 fn client(endpoint: &str, tls: ClientTls) -> ProfilesServiceClient<GrpcChannel> {

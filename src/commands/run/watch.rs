@@ -70,7 +70,7 @@ async fn tell(watched: &mut watch::Receiver<Watched>, changed: &mpsc::Sender<()>
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                () = folders.changed() => {}
+                () = folders.changed(), if is_on => {}
                 () = interval(&settings), if is_on => {
                     folders.watch(files.iter().flat_map(folders_of));
                 }

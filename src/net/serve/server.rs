@@ -5,6 +5,11 @@
 //! too long, or when the server stops. In all cases of ours the peer is told
 //! (GOAWAY, `connection: close`) and what is in flight is finished, within a
 //! time. A peer that does not read its answers cannot keep that from ending.
+//!
+//! A server that stops while the process goes on has most likely a follower at
+//! the same address, and no client is to notice. HTTP/1 has no word for going
+//! but in an answer, so such connections, and those that have just begun, get
+//! one more answer.
 
 use super::{
     Answer, Sockets,
@@ -15,7 +20,7 @@ use crate::{
     net::{listen::BindError, tls::LiveServerTls},
     runtime::Tasks,
 };
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -60,6 +65,10 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How long requests in flight may take once the server stops while the process
 /// goes on.
 const LEAVE_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a connection that cannot be told to go waits for its next request
+/// once the server stops while the process goes on.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The wait after a failure to accept, which is most often for want of file
 /// descriptors.
@@ -148,6 +157,8 @@ struct Activity {
     heard: AtomicUsize,
     /// A request has come.
     asked: AtomicBool,
+    /// By a protocol in which it can be told to go at any time.
+    speaks_http2: CancellationToken,
     in_flight: AtomicUsize,
     /// When the last request ended, in milliseconds after `since`.
     ended: AtomicU64,
@@ -168,12 +179,15 @@ struct OfConnection {
     handler: Arc<dyn Handler>,
     peer: Peer,
     activity: Arc<Activity>,
+    stop: CancellationToken,
 }
 
 /// A response being made, on a connection that is busy with it.
 struct Making {
     answering: Answering,
     busy: Option<Busy>,
+    /// With HTTP/1: whether the answer is the last one.
+    last: Option<CancellationToken>,
 }
 
 // === impl Peer ===
@@ -315,6 +329,7 @@ impl Shared {
             handler: self.handler.clone(),
             peer,
             activity: activity.clone(),
+            stop: self.stop.clone(),
         };
         let streams = Streams::default();
         let http = http(&self.bounds, &streams);
@@ -323,7 +338,7 @@ impl Shared {
         let grace = tokio::select! {
             // Whatever went wrong with the connection, it is over.
             _ = &mut serving => return,
-            () = self.stop.cancelled() => Some(LEAVE_GRACE),
+            () = self.told_to_go(&activity) => Some(LEAVE_GRACE),
             grace = activity.end(&self.bounds) => grace,
         };
         serving.connection().graceful_shutdown();
@@ -331,6 +346,17 @@ impl Shared {
             _ = serving => {}
             () = wait(grace) => {}
             () = cut_off(&self.stop, &self.ending) => {}
+        }
+    }
+
+    /// Resolves when the server stops and the peer can be told so without missing
+    /// a request.
+    async fn told_to_go(&self, activity: &Activity) {
+        self.stop.cancelled().await;
+        tokio::select! {
+            () = activity.speaks_http2.cancelled() => {}
+            () = self.ending.cancelled() => {}
+            () = sleep(LINGER) => {}
         }
     }
 
@@ -347,7 +373,7 @@ impl Shared {
             }
         };
         let accept = timeout(HELLO, TlsAcceptor::from(config).accept(io));
-        match self.stop.run_until_cancelled(accept).await? {
+        match self.ending.run_until_cancelled(accept).await? {
             Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(error)) => {
                 debug!(%peer, %error, "a TLS handshake failed");
@@ -388,6 +414,7 @@ impl Activity {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
+            speaks_http2: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
         }
@@ -462,8 +489,13 @@ impl Service<Request<Incoming>> for OfConnection {
     type Future = Making;
 
     fn call(&self, request: Request<Incoming>) -> Making {
+        let is_http2 = request.version() == Version::HTTP_2;
+        if is_http2 {
+            self.activity.speaks_http2.cancel();
+        }
         Making {
             busy: Some(Busy::new(&self.activity)),
+            last: (!is_http2).then(|| self.stop.clone()),
             answering: self.handler.clone().handle(request, self.peer.clone()),
         }
     }
@@ -475,7 +507,11 @@ impl Future for Making {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.answering.as_mut().poll(cx));
+        let mut response = ready!(self.answering.as_mut().poll(cx));
+        if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         let busy = self.busy.take();
         Poll::Ready(Ok(response.map(|answer| match busy {
             Some(busy) => answer.keeping(busy),
