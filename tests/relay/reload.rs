@@ -192,7 +192,7 @@ fn an_error_leaves_everything_as_it_was() {
             "VARIABLE_THAT_IS_NOT_SET",
             relay(
                 "",
-                &changed.replace("100ms", "${env:VARIABLE_THAT_IS_NOT_SET}"),
+                &changed.replace("100ms", "\"${env:VARIABLE_THAT_IS_NOT_SET}\""),
                 NO_WATCH,
             ),
         ),

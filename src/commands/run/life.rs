@@ -61,7 +61,13 @@ impl Life {
                 failure = self.running.failure() => return End::Failed(failure),
                 _ = signals.hangup.recv() => Trigger::Hangup,
                 Some(request) = self.requests.recv() => Trigger::Request(request),
-                Some(()) = self.changed.recv() => Trigger::File,
+                Some(()) = self.changed.recv() => {
+                    if !self.service.reload.watch {
+                        // It was turned off when this was on its way.
+                        continue;
+                    }
+                    Trigger::File
+                }
             };
             let because = trigger.as_str();
             let mut waiting: Vec<_> = trigger.request().into_iter().collect();

@@ -58,29 +58,35 @@ async fn tell(watched: &mut watch::Receiver<Watched>, changed: &mpsc::Sender<()>
         // What changed before the watch began is found at once.
         let mut look = is_on;
         loop {
-            if look && let Some(now) = differing(&files).await {
-                files = now;
-                if changed.send(()).await.is_err() {
-                    return;
-                }
-            }
-            look = true;
             tokio::select! {
+                biased;
                 replaced = watched.changed() => match replaced {
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                () = folders.changed(), if is_on => {}
-                () = interval(&settings), if is_on => {
+                differing = differing(&files), if look => {
+                    look = false;
+                    if let Some(now) = differing {
+                        files = now;
+                        if changed.send(()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                () = folders.changed(), if is_on && !look => look = true,
+                () = interval(&settings), if is_on && !look => {
                     folders.watch(files.iter().flat_map(folders_of));
+                    look = true;
                 }
             }
         }
     }
 }
 
-/// The files once they came to rest, if their content is another one.
+/// The files once they came to rest, if their content is another one. Takes a
+/// while, so that a busy folder does not make the process busy.
 async fn differing(files: &[ReadFile]) -> Option<Vec<ReadFile>> {
+    sleep(SETTLE).await;
     let mut last = read(files).await?;
     for _ in 0..MAX_RESTS {
         if last == files {
