@@ -349,7 +349,9 @@ impl Builder<'_> {
     ) -> Option<Planned<Arc<dyn Processor>>> {
         let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
         let key = (pipeline.clone(), id.clone());
-        let before = self.running.and_then(|running| running.processors.get(&key));
+        let before = self
+            .running
+            .and_then(|running| running.processors.get(&key));
         let before = before.copied();
         self.planned(&ty.ty, id, node, before, |builder| {
             (ty.build)(node, &builder.shared.context(id)).map(Arc::from)

@@ -97,9 +97,9 @@ impl Reloader {
         }
         let bound = admin::Server::bind(endpoint);
         let started = bound.and_then(|bound| bound.start(self.admin.clone()));
-        started.map(Some).map_err(|error| {
-            Refused::Failed(format!("service.admin.endpoint {endpoint}: {error}"))
-        })
+        started
+            .map(Some)
+            .map_err(|error| Refused::Failed(format!("service.admin.endpoint {endpoint}: {error}")))
     }
 
     /// Lets the process itself be as configured.
@@ -121,7 +121,10 @@ fn load(
     files: &[ReadFile],
 ) -> Result<(Loaded, Built), Refused> {
     // Before: who changes a file while it is loaded is heard again.
-    let files: Vec<_> = files.iter().map(|file| ReadFile::read(&file.path)).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| ReadFile::read(&file.path))
+        .collect();
     let catalogue = components::catalogue().for_reload();
     settings::load(sources, &catalogue)
         .and_then(|loaded| {

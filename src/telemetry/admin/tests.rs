@@ -428,7 +428,11 @@ fn a_reload_is_asked_for_by_post_and_answered() {
             400,
             "a: wrong\n".into(),
         ),
-        (ReloadAnswer::Failed("in use".into()), 500, "in use\n".into()),
+        (
+            ReloadAnswer::Failed("in use".into()),
+            500,
+            "in use\n".into(),
+        ),
     ] {
         let asking = endpoint.send("POST", "/-/reload", "Content-Length: 0\r\n");
         let request = endpoint.requests.blocking_recv().unwrap();

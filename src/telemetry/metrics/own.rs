@@ -164,7 +164,12 @@ impl fmt::Display for ConfigState {
             writeln!(f, "configuration {hash}, loaded at {}", time(at))?;
         }
         if let (Some(error), Some(at)) = (&self.last_reload_error, self.last_reload_failure) {
-            writeln!(f, "the reload at {} failed:\n{}", time(at), error.trim_end())?;
+            writeln!(
+                f,
+                "the reload at {} failed:\n{}",
+                time(at),
+                error.trim_end()
+            )?;
         }
         Ok(())
     }

@@ -88,7 +88,10 @@ async fn a_file_that_is_still_written_is_waited_for() {
     });
     subject.told().await;
     let mut times = 1;
-    while timeout(Duration::from_secs(1), subject.changed.recv()).await.is_ok() {
+    while timeout(Duration::from_secs(1), subject.changed.recv())
+        .await
+        .is_ok()
+    {
         times += 1;
     }
     writing.await.unwrap();
@@ -132,7 +135,9 @@ async fn a_change_before_the_watch_began_is_told() {
     fs::write(&subject.path, "two").unwrap();
     subject.told().await;
     subject.watched.send_modify(|watched| watched.files = files);
-    subject.watched.send_modify(|watched| watched.files = vec![old]);
+    subject
+        .watched
+        .send_modify(|watched| watched.files = vec![old]);
     subject.told().await;
 }
 
