@@ -5,20 +5,22 @@
 
 use crate::{
     exporters,
+    net::serve::Sockets,
     pipeline::{
-        Blueprint, Budget, Context, DeliverySettings, Exporter, FileStorageSettings,
-        PipelineBlueprint, Processor, Receiver,
+        Blueprint, Budget, Context, DeliverySettings, Exporter, FileStorageSettings, Inventory,
+        Opened, PipelineBlueprint, Planned, Processor, Receiver,
     },
     processors, receivers,
     settings::{
-        Catalogue, ComponentSettings, ComponentType, Id, Kind, Loaded, Node, Problem, Report,
-        Settings,
+        Catalogue, ComponentSettings, ComponentType, Fingerprint, Id, Kind, Loaded, Node, Problem,
+        Report, Settings,
     },
     telemetry::{Metrics, Status},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Reads a component's settings and builds it.
 type Build<C> = fn(&Node, &Context) -> Result<C, Report>;
@@ -26,10 +28,15 @@ type Build<C> = fn(&Node, &Context) -> Result<C, Report>;
 /// An exporter and how profiles are delivered to it.
 type BuiltExporter = (Arc<dyn Exporter>, DeliverySettings);
 
+/// A receiver, and what of it was left out and why.
+type BuiltReceiver = (Box<dyn Receiver>, Report);
+
 /// How a receiver is built.
 struct ReceiverType {
     ty: ComponentType,
     build: Build<Box<dyn Receiver>>,
+    /// Builds what is good of it beside one that runs.
+    build_parts: Option<Build<BuiltReceiver>>,
 }
 
 /// How a processor is built.
@@ -58,6 +65,7 @@ const RECEIVERS: &[ReceiverType] = &[
                 receivers::otlp::Settings::build,
             )?))
         },
+        build_parts: None,
     },
     ReceiverType {
         ty: ComponentType::new::<receivers::pprof::Settings>(
@@ -72,6 +80,11 @@ const RECEIVERS: &[ReceiverType] = &[
                 receivers::pprof::Settings::build,
             )?))
         },
+        build_parts: Some(|node, context| {
+            let (receiver, left_out) =
+                built(node, context, receivers::pprof::Settings::build_good_jobs)?;
+            Ok((Box::new(receiver), node.locate(left_out)))
+        }),
     },
 ];
 
@@ -194,6 +207,27 @@ pub struct Shared {
     pub status: Status,
     /// The process's memory; receivers see the part of it that is for intake.
     pub memory: Budget,
+    /// The process's listening sockets.
+    pub sockets: Sockets,
+    /// Fires when the process is asked to end.
+    pub ending: CancellationToken,
+}
+
+/// What a configuration makes of itself beside what runs.
+pub struct Built {
+    /// What is to run.
+    pub blueprint: Blueprint,
+    /// Parts of receivers that are left out, and why: of a process that runs
+    /// already only.
+    pub left_out: Report,
+}
+
+/// Builds the components of a configuration that do not run already.
+struct Builder<'a> {
+    shared: &'a Shared,
+    running: Option<&'a Inventory>,
+    report: Report,
+    left_out: Report,
 }
 
 /// All component types, for loading a configuration.
@@ -206,49 +240,64 @@ pub fn catalogue() -> Catalogue {
     Catalogue::new(components.chain(extensions).collect())
 }
 
-/// Builds everything a configuration describes. On error the report holds the
-/// problems of all components. May read files and create folders.
-pub fn build(loaded: &Loaded, shared: &Shared) -> Result<Blueprint, Report> {
+/// Builds everything a configuration describes; beside what is `running` only
+/// what has other settings there. On error the report holds the problems of all
+/// components. May read files and create folders.
+pub fn build(
+    loaded: &Loaded,
+    shared: &Shared,
+    running: Option<&Inventory>,
+) -> Result<Built, Report> {
     let settings = &loaded.settings;
-    let mut report = Report::default();
-    let mut blueprint = Blueprint::default();
-    for (id, node) in &settings.receivers {
-        let ty = RECEIVERS.iter().find(|c| c.ty.name == id.kind());
-        let receiver = ty.map(|ty| (ty.build)(node, &shared.for_intake(id)));
-        if let Some(receiver) = keep(&mut report, receiver) {
-            blueprint.receivers.push((id.clone(), receiver));
-        }
-    }
+    let mut builder = Builder {
+        shared,
+        running,
+        report: Report::default(),
+        left_out: Report::default(),
+    };
+    let receivers = settings.receivers.iter();
+    let exporters = settings.exporters.iter();
+    let pipelines = settings.service.pipelines.iter();
+    let blueprint = Blueprint {
+        receivers: receivers
+            .filter_map(|(id, node)| builder.receiver(id, node))
+            .collect(),
+        exporters: exporters
+            .filter_map(|(id, node)| builder.exporter(id, node))
+            .collect(),
+        pipelines: pipelines
+            .map(|(id, pipeline)| PipelineBlueprint {
+                id: id.clone(),
+                receivers: pipeline.receivers.clone(),
+                processors: pipeline
+                    .processors
+                    .iter()
+                    .filter_map(|processor| {
+                        let node = settings.processors.get(processor)?;
+                        builder.processor(id, processor, node)
+                    })
+                    .collect(),
+                exporters: pipeline.exporters.clone(),
+            })
+            .collect(),
+        storages: settings
+            .service
+            .extensions
+            .iter()
+            .filter_map(|id| builder.storage(id, settings.extensions.get(id)?))
+            .collect(),
+        opened: Opened::default(),
+    };
     for (id, node) in &settings.exporters {
-        let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind());
-        let exporter = ty.map(|ty| (ty.build)(node, &shared.context(id)));
-        if let Some((exporter, delivery)) = keep(&mut report, exporter) {
-            if let Some(problem) = missing_storage(&delivery, settings) {
-                report.merge(node.locate([problem]));
-            }
-            blueprint.exporters.push((id.clone(), exporter, delivery));
-        }
+        builder.check_storage(id, node, settings);
     }
-    blueprint.storages = storages(loaded).unwrap_or_else(|problems| {
-        report.merge(problems);
-        Vec::new()
-    });
-    for pipeline in settings.service.pipelines.values() {
-        let processors = pipeline.processors.iter();
-        let processors = processors.filter_map(|id| {
-            let processor = processor(id, &settings.processors, shared)?;
-            Some((id.clone(), keep(&mut report, Some(processor))?))
-        });
-        blueprint.pipelines.push(PipelineBlueprint {
-            processors: processors.collect(),
-            receivers: pipeline.receivers.clone(),
-            exporters: pipeline.exporters.clone(),
-        });
-    }
-    if report.is_empty() {
-        Ok(blueprint)
+    if builder.report.is_empty() {
+        Ok(Built {
+            blueprint,
+            left_out: builder.left_out,
+        })
     } else {
-        Err(report)
+        Err(builder.report)
     }
 }
 
@@ -258,9 +307,10 @@ pub fn storages(loaded: &Loaded) -> Result<Vec<(Id, FileStorageSettings)>, Repor
     let mut report = Report::default();
     let mut storages = Vec::new();
     for id in &settings.service.extensions {
-        let storage = settings.extensions.get(id).map(Node::typed);
-        if let Some(storage) = keep(&mut report, storage) {
-            storages.push((id.clone(), storage));
+        match settings.extensions.get(id).map(Node::typed) {
+            Some(Ok(storage)) => storages.push((id.clone(), storage)),
+            Some(Err(problems)) => report.merge(problems),
+            None => {}
         }
     }
     if report.is_empty() {
@@ -281,38 +331,6 @@ pub fn exporter(name: &str, node: &Node, shared: &Shared) -> Result<Arc<dyn Expo
     Ok((ty.build)(node, &shared.context(&id))?.0)
 }
 
-fn processor(
-    id: &Id,
-    nodes: &BTreeMap<Id, Node>,
-    shared: &Shared,
-) -> Option<Result<Box<dyn Processor>, Report>> {
-    let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
-    Some((ty.build)(nodes.get(id)?, &shared.context(id)))
-}
-
-/// What is wrong when a queue is to be in a storage that does not run.
-fn missing_storage(delivery: &DeliverySettings, settings: &Settings) -> Option<Problem> {
-    let storage = delivery.sending_queue.storage.as_ref()?;
-    let running = &settings.service.extensions;
-    if running.contains(storage) {
-        return None;
-    }
-    let way_out = if settings.extensions.contains_key(storage) {
-        "list it under service.extensions".to_owned()
-    } else {
-        format!(
-            "write extensions: {{{storage}: {{directory: /var/lib/profile-relay}}}} and service: {{extensions: [{storage}]}}"
-        )
-    };
-    let message = format!("the extension {storage} does not run: {way_out}");
-    Some(Problem::new("sending_queue.storage", message))
-}
-
-/// The component, or nothing and a longer report.
-fn keep<C>(report: &mut Report, built: Option<Result<C, Report>>) -> Option<C> {
-    built?.map_err(|problems| report.merge(problems)).ok()
-}
-
 /// Reads a component's settings and builds it.
 fn built<S: ComponentSettings, C>(
     node: &Node,
@@ -320,6 +338,26 @@ fn built<S: ComponentSettings, C>(
     build: impl FnOnce(S, &Context) -> Result<C, Vec<Problem>>,
 ) -> Result<C, Report> {
     build(node.typed()?, context).map_err(|problems| node.locate(problems))
+}
+
+/// What is wrong when a queue is to be in a storage that does not run.
+fn missing_storage(name: &str, settings: &Settings) -> Option<String> {
+    if settings
+        .service
+        .extensions
+        .iter()
+        .any(|id| id.as_str() == name)
+    {
+        return None;
+    }
+    let way_out = if settings.extensions.keys().any(|id| id.as_str() == name) {
+        "list it under service.extensions".to_owned()
+    } else {
+        format!(
+            "write extensions: {{{name}: {{directory: /var/lib/profile-relay}}}} and service: {{extensions: [{name}]}}"
+        )
+    };
+    Some(format!("the extension {name} does not run: {way_out}"))
 }
 
 /// Reads an exporter's settings and builds it with its delivery.
@@ -331,6 +369,116 @@ fn delivered<S: ComponentSettings>(
     let Delivered { own, delivery } = node.typed::<Delivered<S>>()?;
     let exporter = build(own, context).map_err(|problems| node.locate(problems))?;
     Ok((exporter.into(), delivery))
+}
+
+// === impl Builder ===
+
+impl Builder<'_> {
+    fn receiver(&mut self, id: &Id, node: &Node) -> Option<Planned<Box<dyn Receiver>>> {
+        let ty = RECEIVERS.iter().find(|c| c.ty.name == id.kind())?;
+        let before = self.running.and_then(|running| running.receivers.get(id));
+        let before = before.copied();
+        let context = self.shared.for_intake(id);
+        let parts = ty.build_parts.filter(|_| self.running.is_some());
+        self.planned(&ty.ty, id, node, before, |builder| match parts {
+            None => (ty.build)(node, &context),
+            Some(build) => {
+                let (receiver, left_out) = build(node, &context)?;
+                builder.left_out.merge(left_out);
+                Ok(receiver)
+            }
+        })
+    }
+
+    fn exporter(&mut self, id: &Id, node: &Node) -> Option<Planned<BuiltExporter>> {
+        let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind())?;
+        let before = self.running.and_then(|running| running.exporters.get(id));
+        let before = before.copied();
+        self.planned(&ty.ty, id, node, before, |builder| {
+            (ty.build)(node, &builder.shared.context(id))
+        })
+    }
+
+    fn processor(
+        &mut self,
+        pipeline: &Id,
+        id: &Id,
+        node: &Node,
+    ) -> Option<Planned<Arc<dyn Processor>>> {
+        let ty = PROCESSORS.iter().find(|c| c.ty.name == id.kind())?;
+        let key = (pipeline.clone(), id.clone());
+        let before = self
+            .running
+            .and_then(|running| running.processors.get(&key));
+        let before = before.copied();
+        self.planned(&ty.ty, id, node, before, |builder| {
+            (ty.build)(node, &builder.shared.context(id)).map(Arc::from)
+        })
+    }
+
+    fn storage(&mut self, id: &Id, node: &Node) -> Option<Planned<FileStorageSettings>> {
+        let ty = EXTENSIONS.iter().find(|ty| ty.name == id.kind())?;
+        let before = self.running.and_then(|running| running.storages.get(id));
+        let before = before.map(|(settings, _)| *settings);
+        let planned = self.planned(ty, id, node, before, |_| node.typed())?;
+        if before.is_some() && planned.component.is_some() {
+            let message = "cannot change while it runs: restart the relay, or add another extension beside it";
+            self.report.merge(node.locate([Problem::new("", message)]));
+        }
+        Some(planned)
+    }
+
+    /// A queue has to be in a storage that runs, and stays where it is as long as
+    /// its exporter does.
+    fn check_storage(&mut self, id: &Id, node: &Node, settings: &Settings) {
+        let queue = node.get("sending_queue");
+        let name = queue
+            .and_then(|queue| queue.get("storage"))
+            .and_then(Node::text);
+        let before = self.running.and_then(|running| running.places.get(id));
+        let problem = match before {
+            Some(before) if before.as_ref().map(Id::as_str) != name => Some(
+                "cannot change while the exporter runs: restart the relay, or give the exporter another name".to_owned(),
+            ),
+            _ => name.and_then(|name| missing_storage(name, settings)),
+        };
+        if let Some(message) = problem {
+            let problem = Problem::new("sending_queue.storage", message);
+            self.report.merge(node.locate([problem]));
+        }
+    }
+
+    /// A component with what its settings amount to, built unless it runs with
+    /// the same; or nothing and a longer report.
+    fn planned<C>(
+        &mut self,
+        ty: &ComponentType,
+        id: &Id,
+        node: &Node,
+        before: Option<Fingerprint>,
+        build: impl FnOnce(&mut Self) -> Result<C, Report>,
+    ) -> Option<Planned<C>> {
+        let plan = || {
+            let settings = (ty.fingerprint)(node)?;
+            let component = if before == Some(settings) {
+                None
+            } else {
+                Some(build(self)?)
+            };
+            Ok(Planned {
+                id: id.clone(),
+                settings,
+                component,
+            })
+        };
+        match plan() {
+            Ok(planned) => Some(planned),
+            Err(problems) => {
+                self.report.merge(problems);
+                None
+            }
+        }
+    }
 }
 
 // === impl Delivered ===
@@ -346,12 +494,25 @@ impl<S: ComponentSettings> ComponentSettings for Delivered<S> {
 // === impl Shared ===
 
 impl Shared {
+    /// What a process begins with.
+    pub fn new(memory: Budget) -> Self {
+        Self {
+            metrics: Metrics::default(),
+            status: Status::default(),
+            memory,
+            sockets: Sockets::default(),
+            ending: CancellationToken::new(),
+        }
+    }
+
     fn context(&self, id: &Id) -> Context {
         Context {
             id: id.clone(),
             metrics: self.metrics.clone(),
             status: self.status.clone(),
             memory: self.memory.clone(),
+            sockets: self.sockets.clone(),
+            ending: self.ending.clone(),
         }
     }
 

@@ -117,6 +117,8 @@ fn context() -> Context {
         metrics: Metrics::default(),
         status: Status::default(),
         memory: Budget::new(1 << 30),
+        sockets: Default::default(),
+        ending: Default::default(),
     }
 }
 

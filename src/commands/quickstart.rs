@@ -54,7 +54,7 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     sources.set = overrides(&arguments, admin);
     let greeting = greeting(&arguments, admin);
     let example = arguments.has_example();
-    run_sources(&sources, &arguments.logging, |_| {
+    run_sources(sources, arguments.logging, |_| {
         if example && let Err(error) = example::start() {
             tracing::warn!(%error, "no example workload: the profiles will be nearly empty");
         }

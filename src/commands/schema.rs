@@ -3,7 +3,7 @@
 
 use super::{
     Exit, print,
-    run::{assemble, show_process},
+    run::{assemble, show},
 };
 use crate::{
     components,
@@ -147,7 +147,8 @@ fn describe_metrics() -> Option<String> {
     let assembled = assemble(loaded).ok()?;
     let metrics = &assembled.shared.metrics;
     pipeline::register_metrics(metrics);
-    show_process(&assembled.shared, &assembled.loaded);
+    show::process(&assembled.shared);
+    show::configuration(&assembled.shared, &assembled.loaded);
     metrics.encode_as(MetricsFormat::Text).ok()
 }
 

@@ -13,7 +13,6 @@ use crate::{
     profile::{Batch, Body, Labels, Origin, Profile, pprof::Pprof},
     receivers::pprof::{OnceSettings, ScrapeOutcome, scrape_once},
     settings::{Duration, FilePath, Node, Report},
-    telemetry::{Metrics, Status},
 };
 use clap::Args;
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
@@ -147,11 +146,7 @@ fn exporter(to: &str) -> Result<Arc<dyn Exporter>, Report> {
     let insecure = !to.starts_with("https://");
     let text = format!("endpoint: {to:?}\ntls: {{insecure: {insecure}}}\n");
     let node = Node::from_text("--to", &text)?;
-    let shared = Shared {
-        metrics: Metrics::default(),
-        status: Status::default(),
-        memory: Budget::new(u64::MAX),
-    };
+    let shared = Shared::new(Budget::new(u64::MAX));
     components::exporter("parca", &node, &shared)
 }
 

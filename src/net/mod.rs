@@ -11,6 +11,7 @@
 
 pub mod connect;
 mod credentials;
+pub mod folder_watch;
 pub mod grpc;
 pub mod http;
 pub mod listen;
@@ -29,6 +30,7 @@ mod wish;
 pub use self::{
     connect::{ConnectError, Connector, Phase},
     credentials::{ClientAuth, ClientBasicAuth},
+    folder_watch::FolderWatch,
     grpc::{GrpcChannel, GrpcClientSettings},
     http::{HttpClient, HttpClientSettings, HttpError, HttpSenderSettings},
     listen::bind,

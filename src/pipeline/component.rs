@@ -5,6 +5,7 @@
 
 use super::{Budget, Entry};
 use crate::{
+    net::serve::Sockets,
     profile::{Batch, Origin, Profile},
     settings::Id,
     telemetry::{Metrics, Status},
@@ -24,11 +25,23 @@ pub struct Context {
     pub status: Status,
     /// The process's memory.
     pub memory: Budget,
+    /// The process's listening sockets.
+    pub sockets: Sockets,
+    /// Fires when the process is asked to end: what is in flight has little time
+    /// then. A receiver that is stopped before ends what is in flight in peace.
+    pub ending: CancellationToken,
 }
 
 /// Takes profiles from outside.
 #[async_trait]
 pub trait Receiver: Send + 'static {
+    /// Takes what can be taken only once, such as addresses, and serves nobody
+    /// yet: it may be dropped instead of run. What a receiver that runs has
+    /// already is shared with it ([`Sockets`]).
+    async fn bind(&mut self) -> Result<(), ReceiverError> {
+        Ok(())
+    }
+
     /// Returns once `stop` fired and nothing of its own is in flight.
     async fn run(self: Box<Self>, out: Entry, stop: CancellationToken)
     -> Result<(), ReceiverError>;

@@ -12,13 +12,18 @@ use crate::{
     settings::Id,
     telemetry::{MetricSet, Metrics},
 };
+use arc_swap::ArcSwap;
 use futures_util::future::try_join_all;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use std::{fmt, sync::Arc};
-use tokio_util::sync::CancellationToken;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A receiver's way into its pipelines; cheap to clone.
 #[derive(Clone)]
@@ -26,14 +31,23 @@ pub struct Entry(Arc<Inner>);
 
 struct Inner {
     receiver: Id,
-    pipelines: Vec<Arc<Pipeline>>,
+    route: ArcSwap<Route>,
     counters: Counters,
     closed: CancellationToken,
+    handed_over: Mutex<Option<Instant>>,
+}
+
+/// The pipelines behind an entry, until there are others.
+struct Route {
+    pipelines: Vec<Arc<Pipeline>>,
+    /// Fires when no batch is on its way into them any more.
+    unused: CancellationToken,
+    _unused: DropGuard,
 }
 
 /// Processors in order, and the exporters behind them.
 pub(super) struct Pipeline {
-    pub(super) processors: Vec<(Id, Box<dyn Processor>)>,
+    pub(super) processors: Vec<(Id, Arc<dyn Processor>)>,
     pub(super) exporters: Vec<Arc<Delivery>>,
 }
 
@@ -63,10 +77,46 @@ impl Entry {
         counters.start(&receiver);
         Self(Arc::new(Inner {
             receiver,
-            pipelines,
+            route: ArcSwap::from_pointee(Route::new(pipelines)),
             counters,
             closed,
+            handed_over: Mutex::default(),
         }))
+    }
+
+    /// Leads to other pipelines from now on; the token fires once no batch is on
+    /// its way into those before.
+    pub(super) fn reroute(&self, pipelines: Vec<Arc<Pipeline>>) -> CancellationToken {
+        let before = self.0.route.swap(Arc::new(Route::new(pipelines)));
+        before.unused.clone()
+    }
+
+    /// Fires once no batch is on its way into the pipelines of now, and no
+    /// receiver has this entry any more.
+    pub(super) fn unused(&self) -> CancellationToken {
+        self.0.route.load().unused.clone()
+    }
+
+    /// Makes it refuse everything when it is fired.
+    pub(super) fn closed(&self) -> CancellationToken {
+        self.0.closed.clone()
+    }
+
+    /// Notes that the receiver that has this entry is told to stop, and that
+    /// another one in its place starts.
+    pub(super) fn hand_over(&self) {
+        *self.handed_over_mut() = Some(Instant::now());
+    }
+
+    /// When another receiver last took this one's place: what was due until then
+    /// was the former's, what is due later is the latter's.
+    pub fn handed_over(&self) -> Option<Instant> {
+        *self.handed_over_mut()
+    }
+
+    fn handed_over_mut(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        let handed_over = self.0.handed_over.lock();
+        handed_over.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a batch to every pipeline of this receiver: all of them take it, or
@@ -77,7 +127,8 @@ impl Entry {
     /// A [`Refusal`] says whether the same batch may pass later.
     pub async fn offer(&self, batch: Batch) -> Result<(), Refusal> {
         let (profiles, bytes) = (batch.count(), batch.byte_len());
-        match self.admit(batch).await {
+        let route = self.0.route.load_full();
+        match self.admit(&route, batch).await {
             Ok(drops) => {
                 self.0.counters.accepted(&self.0.receiver, profiles, bytes);
                 for (processor, reason, profiles) in drops {
@@ -93,13 +144,13 @@ impl Entry {
         }
     }
 
-    async fn admit(&self, batch: Batch) -> Result<Drops<'_>, Refusal> {
+    async fn admit<'r>(&self, route: &'r Route, batch: Batch) -> Result<Drops<'r>, Refusal> {
         if self.0.closed.is_cancelled() {
             return Err(Refusal::retryable(Reason::Shutdown));
         }
         let mut drops = Vec::new();
         let mut rooms = Vec::new();
-        for pipeline in &self.0.pipelines {
+        for pipeline in &route.pipelines {
             let batch = pipeline.process(batch.clone(), &mut drops);
             if batch.profiles.is_empty() {
                 continue;
@@ -122,6 +173,19 @@ impl Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Entry({})", self.0.receiver)
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    fn new(pipelines: Vec<Arc<Pipeline>>) -> Self {
+        let unused = CancellationToken::new();
+        Self {
+            pipelines,
+            _unused: unused.clone().drop_guard(),
+            unused,
+        }
     }
 }
 

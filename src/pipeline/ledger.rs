@@ -110,6 +110,11 @@ impl Ledger {
         })))
     }
 
+    /// The queue may hold so many bytes from now on.
+    pub fn set_capacity(&self, capacity: u64) {
+        self.books().balance.capacity = capacity;
+    }
+
     /// Accepts a body of `bytes` that counts for so many profiles.
     pub fn enqueue(&self, profiles: u64, bytes: u64) -> Ticket {
         let mut books = self.books();
@@ -316,6 +321,11 @@ impl Ledgers {
     /// Shows a ledger under an exporter's id.
     pub(super) fn insert(&self, exporter: Id, ledger: Ledger) {
         self.all().insert(exporter, ledger);
+    }
+
+    /// Shows an exporter's ledger no more.
+    pub(super) fn remove(&self, exporter: &Id) {
+        self.all().remove(exporter);
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<Id, Ledger>> {

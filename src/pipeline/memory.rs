@@ -14,13 +14,13 @@ use std::sync::{
 #[derive(Clone, Debug)]
 pub struct Budget {
     shared: Arc<Inner>,
-    /// What this view may fill it to, in bytes.
-    cap: u64,
+    /// Whether this is the view of who takes profiles in.
+    is_intake: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
 }
 
@@ -38,10 +38,10 @@ impl Budget {
     pub fn new(limit: u64) -> Self {
         Self {
             shared: Arc::new(Inner {
-                limit,
+                limit: AtomicU64::new(limit),
                 used: AtomicU64::new(0),
             }),
-            cap: limit,
+            is_intake: false,
         }
     }
 
@@ -50,24 +50,35 @@ impl Budget {
     pub fn for_intake(&self) -> Self {
         Self {
             shared: self.shared.clone(),
-            cap: self.shared.limit - self.reserve(),
+            is_intake: true,
         }
+    }
+
+    /// Changes the limit. What is taken above a lower one stays taken; nothing
+    /// more is given before enough of it came back.
+    pub fn set_limit(&self, limit: u64) {
+        self.shared.limit.store(limit, Ordering::Relaxed);
     }
 
     /// What only delivery may take, in bytes.
     pub fn reserve(&self) -> u64 {
-        self.shared.limit / 4
+        self.limit() / 4
     }
 
     /// The most that may be used, in bytes.
     pub fn limit(&self) -> u64 {
-        self.shared.limit
+        self.shared.limit.load(Ordering::Relaxed)
     }
 
     /// The most that this view may fill it to, in bytes: what is larger can never
     /// be taken.
     pub fn cap(&self) -> u64 {
-        self.cap
+        let limit = self.limit();
+        if self.is_intake {
+            limit - limit / 4
+        } else {
+            limit
+        }
     }
 
     /// What is used now, in bytes.
@@ -77,10 +88,11 @@ impl Budget {
 
     /// Takes `bytes`, or nothing when they are not free.
     pub fn try_take(&self, bytes: u64) -> Option<Permit> {
+        let cap = self.cap();
         self.shared
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.cap)
+                used.checked_add(bytes).filter(|sum| *sum <= cap)
             })
             .ok()
             .map(|_| Permit {
@@ -154,6 +166,18 @@ mod tests {
         drop(a);
         assert_eq!(budget.used(), 0);
         assert!(budget.try_take(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_lower_limit_waits_for_what_is_taken() {
+        let budget = Budget::new(100);
+        let intake = budget.for_intake();
+        let held = budget.try_take(80).unwrap();
+        budget.set_limit(40);
+        assert!(budget.try_take(1).is_none());
+        drop(held);
+        assert_eq!((budget.cap(), intake.cap()), (40, 30));
+        assert!(budget.try_take(41).is_none() && intake.try_take(30).is_some());
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub use self::{
     },
     delivery::{Delivery, DeliverySettings, RetrySettings},
     entry::Entry,
-    graph::{Blueprint, Failure, PipelineBlueprint, Running},
+    graph::{
+        BindError, Blueprint, Changes, Failure, Inventory, Opened, PipelineBlueprint, Planned,
+        Running,
+    },
     ledger::{Balance, Ledger},
     memory::{Budget, Permit},
     queue::{

@@ -24,6 +24,8 @@ mod testing {
             metrics: Metrics::default(),
             status: Status::default(),
             memory: Budget::new(u64::MAX),
+            sockets: Default::default(),
+            ending: Default::default(),
         }
     }
 

@@ -10,6 +10,13 @@ pub trait ComponentSettings: DeserializeOwned + Serialize + JsonSchema {
     /// Everything that is wrong with values of the right shape, paths relative
     /// to the component.
     fn problems(&self) -> Vec<Problem>;
+
+    /// What is wrong so that nothing of the component can run. Says less than
+    /// [`Self::problems`] where a component can leave out a part of itself, so
+    /// that a running process can be reloaded without that part.
+    fn fatal_problems(&self) -> Vec<Problem> {
+        self.problems()
+    }
 }
 
 /// What a component does, which is also its section of the configuration.
@@ -39,11 +46,23 @@ pub struct ComponentType {
     /// Reads, checks and writes its settings: the result has all defaults filled
     /// in and no secret.
     pub effective: fn(&Node) -> Result<serde_json::Value, Report>,
+    /// The same with [`ComponentSettings::fatal_problems`] alone.
+    pub effective_parts: fn(&Node) -> Result<serde_json::Value, Report>,
+    /// What the settings amount to.
+    pub fingerprint: fn(&Node) -> Result<Fingerprint, Report>,
 }
+
+/// What settings amount to, secrets included: equal for two texts that mean the
+/// same. It tells nothing of the secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
 
 /// All component types of the program.
 #[derive(Clone, Debug, Default)]
-pub struct Catalogue(Vec<ComponentType>);
+pub struct Catalogue {
+    types: Vec<ComponentType>,
+    is_for_reload: bool,
+}
 
 // === impl Kind ===
 
@@ -108,6 +127,8 @@ impl ComponentType {
             summary,
             schema: T::json_schema,
             effective: effective::<T>,
+            effective_parts: effective_parts::<T>,
+            fingerprint: fingerprint::<T>,
         }
     }
 }
@@ -123,7 +144,32 @@ impl fmt::Debug for ComponentType {
 impl Catalogue {
     /// A catalogue of these types, in the order in which they are listed.
     pub fn new(types: Vec<ComponentType>) -> Self {
-        Self(types)
+        Self {
+            types,
+            is_for_reload: false,
+        }
+    }
+
+    /// The same for a process that runs: bad parts that a component can leave
+    /// out do not stop the others.
+    pub fn for_reload(self) -> Self {
+        Self {
+            is_for_reload: true,
+            ..self
+        }
+    }
+
+    /// Checks a component's settings and fills their defaults in.
+    pub(super) fn effective(
+        &self,
+        ty: &ComponentType,
+        node: &Node,
+    ) -> Result<serde_json::Value, Report> {
+        if self.is_for_reload {
+            (ty.effective_parts)(node)
+        } else {
+            (ty.effective)(node)
+        }
     }
 
     /// The type of that kind and name.
@@ -133,19 +179,30 @@ impl Catalogue {
 
     /// The types of a kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &ComponentType> {
-        self.0.iter().filter(move |ty| ty.kind == kind)
+        self.types.iter().filter(move |ty| ty.kind == kind)
     }
 
     /// All types.
     pub fn iter(&self) -> impl Iterator<Item = &ComponentType> {
-        self.0.iter()
+        self.types.iter()
     }
 }
 
 /// Reads, checks and writes the settings in `node`.
 pub(super) fn effective<T: ComponentSettings>(node: &Node) -> Result<serde_json::Value, Report> {
+    written::<T>(node, T::problems)
+}
+
+fn effective_parts<T: ComponentSettings>(node: &Node) -> Result<serde_json::Value, Report> {
+    written::<T>(node, T::fatal_problems)
+}
+
+fn written<T: ComponentSettings>(
+    node: &Node,
+    check: impl FnOnce(&T) -> Vec<Problem>,
+) -> Result<serde_json::Value, Report> {
     let (settings, secrets) = typed::read::<T>(node)?;
-    let problems = settings.problems();
+    let problems = check(&settings);
     if problems.is_empty() {
         return serde_json::to_value(&settings)
             .map(redact::value)
@@ -154,4 +211,46 @@ pub(super) fn effective<T: ComponentSettings>(node: &Node) -> Result<serde_json:
     let mut report = node.locate(problems);
     report.hide(secrets);
     Err(report)
+}
+
+/// All settings with their defaults, and the secrets, which are written
+/// nowhere.
+fn fingerprint<T: ComponentSettings>(node: &Node) -> Result<Fingerprint, Report> {
+    let (settings, secrets) = typed::read::<T>(node)?;
+    let settings = serde_json::to_vec(&settings)
+        .map_err(|error| node.locate([Problem::new("", error.to_string())]))?;
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    digest.update(&settings);
+    let mut add = |text: &str| {
+        digest.update(&[0]);
+        digest.update(text.as_bytes());
+    };
+    each_scalar(node, &mut |scalar, text| {
+        if secrets.contains(&scalar.at) {
+            add(text);
+        }
+    });
+    let mut fingerprint = Fingerprint([0; 32]);
+    fingerprint.0.copy_from_slice(digest.finish().as_ref());
+    Ok(fingerprint)
+}
+
+fn each_scalar<'n>(node: &'n Node, show: &mut impl FnMut(&'n Node, &'n str)) {
+    if let Some(text) = node.text() {
+        show(node, text);
+    }
+    for item in node.items() {
+        each_scalar(item, show);
+    }
+    for entry in node.entries() {
+        each_scalar(&entry.node, show);
+    }
+}
+
+// === impl Fingerprint ===
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}{:02x}…", self.0[0], self.0[1])
+    }
 }

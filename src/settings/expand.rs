@@ -6,10 +6,10 @@
 //! Collector users write it, gives the same.
 
 use super::{
-    Finding, key_path,
+    Finding, ReadFile, key_path,
     tree::{Node, Position, Scalar, ScalarKind, Value},
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 /// How deep a default may hold a default.
 const MAX_DEPTH: usize = 8;
@@ -30,7 +30,7 @@ pub(super) struct Expanded {
     /// What cannot be expanded.
     pub(super) findings: Vec<Finding>,
     /// The files that were read.
-    pub(super) files: Vec<PathBuf>,
+    pub(super) files: Vec<ReadFile>,
 }
 
 /// Why a scalar cannot be expanded, and the way out.
@@ -91,7 +91,7 @@ pub(super) fn expand(node: &mut Node, path: &str, environment: &Environment, out
 struct Expander<'a> {
     environment: &'a Environment,
     at: &'a Position,
-    files: &'a mut Vec<PathBuf>,
+    files: &'a mut Vec<ReadFile>,
 }
 
 // === impl Expander ===
@@ -191,7 +191,7 @@ impl Expander<'_> {
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure(format!("{} cannot be read: {error}", path.display()), None)
         })?;
-        self.files.push(path);
+        self.files.push(ReadFile::new(path, text.as_bytes()));
         let text = text.strip_suffix('\n').unwrap_or(&text);
         Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
     }

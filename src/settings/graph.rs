@@ -119,7 +119,7 @@ impl Graph<'_> {
             self.unknown_type(kind, id, &entry.at, &node.path);
             return None;
         };
-        match (ty.effective)(node) {
+        match self.catalogue.effective(ty, node) {
             Ok(value) => Some(value),
             Err(report) => {
                 self.report.merge(report);

@@ -1,7 +1,7 @@
 //! Sources to settings.
 
 use super::{
-    Catalogue, Environment, Finding, Node, Position, Problem, Report, Settings, Source,
+    Catalogue, Environment, Finding, Node, Position, Problem, ReadFile, Report, Settings, Source,
     expand::{Expanded, expand},
     graph,
     merge::{merge, set},
@@ -54,7 +54,7 @@ pub struct Loaded {
     /// into it, because it is shown in `/metrics`.
     pub hash: String,
     /// The files that were read, of `--config` and `${file:…}`, to be watched.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<ReadFile>,
 }
 
 // === impl Sources ===
@@ -91,7 +91,7 @@ impl Sources {
 /// A merged tree, and what was wrong with parts of it.
 struct Merged {
     tree: Node,
-    files: Vec<PathBuf>,
+    files: Vec<ReadFile>,
     report: Report,
 }
 
@@ -158,11 +158,12 @@ fn read(sources: &Sources) -> Result<Merged, Report> {
     })
 }
 
-fn read_input(input: &Input, files: &mut Vec<PathBuf>) -> Result<Node, Report> {
+fn read_input(input: &Input, files: &mut Vec<ReadFile>) -> Result<Node, Report> {
     let source = match input {
         Input::File(path) => {
-            files.push(path.clone());
-            read_file(path)?
+            let source = read_file(path)?;
+            files.push(ReadFile::new(path, source.text.as_bytes()));
+            source
         }
         Input::Stdin(read) => Source::new("stdin", "", read_stdin(read)?),
         Input::Text { name, text } => Source::new(name, "", text),

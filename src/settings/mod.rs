@@ -13,6 +13,7 @@
 
 mod catalogue;
 mod check;
+mod digest;
 mod expand;
 mod graph;
 mod id;
@@ -34,7 +35,8 @@ mod typed;
 mod units;
 
 pub use self::{
-    catalogue::{Catalogue, ComponentSettings, ComponentType, Kind},
+    catalogue::{Catalogue, ComponentSettings, ComponentType, Fingerprint, Kind},
+    digest::ReadFile,
     expand::Environment,
     id::Id,
     load::{Input, Loaded, Sources, load},
@@ -43,7 +45,9 @@ pub use self::{
     reference::{Table, reference},
     report::{Coloured, Finding, Report},
     schema::schema,
-    service::{Admin, LogFormat, LogLevel, Logs, Memory, Pipeline, Service, Settings, Telemetry},
+    service::{
+        Admin, LogFormat, LogLevel, Logs, Memory, Pipeline, Reload, Service, Settings, Telemetry,
+    },
     tree::{Entry, Node, Position, Scalar, ScalarKind, Source, Value},
     units::{ByteSize, Duration, Secret},
 };

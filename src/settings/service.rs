@@ -20,7 +20,8 @@ pub struct Settings {
     pub service: Service,
 }
 
-/// What concerns the process, and how components are joined.
+/// What concerns the process, and how components are joined. All of it follows a
+/// reload of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Service {
@@ -30,6 +31,8 @@ pub struct Service {
     pub admin: Admin,
     /// The bound on memory.
     pub memory: Memory,
+    /// When a changed configuration is loaded.
+    pub reload: Reload,
     /// What the relay says about itself.
     pub telemetry: Telemetry,
     /// How long a shutdown may take to send what is queued.
@@ -53,6 +56,19 @@ pub struct Memory {
     /// The memory of the process; without it, the limit of the container (cgroup)
     /// or a part of the machine's memory is taken.
     pub limit: Option<ByteSize>,
+}
+
+/// When a changed configuration is loaded. `SIGHUP` and `POST /-/reload` on the
+/// admin endpoint load it at any time.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Reload {
+    /// Whether the files of the configuration, those behind `${file:…}`
+    /// included, are watched, and loaded when their content changes.
+    pub watch: bool,
+    /// How often they are read for changes that the watch cannot see, as on
+    /// network file systems. 0 means never.
+    pub interval: Duration,
 }
 
 /// What the relay says about itself.
@@ -150,6 +166,7 @@ impl Default for Service {
             extensions: Vec::new(),
             admin: Admin::default(),
             memory: Memory::default(),
+            reload: Reload::default(),
             telemetry: Telemetry::default(),
             shutdown_timeout: Duration::from_secs(20),
             pipelines: BTreeMap::new(),
@@ -163,6 +180,17 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             endpoint: "127.0.0.1:13133".into(),
+        }
+    }
+}
+
+// === impl Reload ===
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            watch: true,
+            interval: Duration::from_secs(60),
         }
     }
 }

@@ -18,13 +18,18 @@ use std::{
     borrow::Cow,
     fmt::Write as _,
     io::{IsTerminal, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 use tracing::{Event, Level, Subscriber, span};
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    EnvFilter, Layer, Registry,
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
+    reload,
 };
 
 /// How logs look and which are written.
@@ -68,9 +73,20 @@ pub enum LogError {
     Started,
 }
 
+/// Changes how logs look and which are written.
+#[derive(Clone, Debug)]
+pub struct Live {
+    filter: reload::Handle<EnvFilter, Registry>,
+    format: LiveFormat,
+}
+
+/// The format of the lines to come.
+#[derive(Clone, Debug)]
+struct LiveFormat(Arc<AtomicBool>);
+
 /// Writes events as lines.
 struct Lines {
-    format: Format,
+    format: LiveFormat,
     colour: bool,
     sink: Sink,
 }
@@ -79,10 +95,15 @@ struct Lines {
 type Sink = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Starts logging to stderr, of panics too.
-pub fn init(options: &Options) -> Result<(), LogError> {
-    let filter = filter(&options.level)?;
+pub fn init(options: &Options) -> Result<Live, LogError> {
+    let (filter, live) = reload::Layer::new(filter(&options.level)?);
+    let format = LiveFormat::new(options.format);
+    let live = Live {
+        filter: live,
+        format: format.clone(),
+    };
     let lines = Lines {
-        format: options.format,
+        format,
         colour: options.colour,
         // There is nobody to tell that stderr is closed.
         sink: Box::new(|line| drop(std::io::stderr().write_all(line))),
@@ -90,7 +111,7 @@ pub fn init(options: &Options) -> Result<(), LogError> {
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Started)?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(live)
 }
 
 /// Whether a line on stderr may be coloured: stderr is a terminal, and
@@ -120,6 +141,41 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     tracing::error!(reason, place, thread, "panicked");
+}
+
+// === impl Live ===
+
+impl Live {
+    /// Logs so from now on; colours stay as they are.
+    pub fn set(&self, format: Format, level: &str) -> Result<(), LogError> {
+        let filter = filter(level)?;
+        // There is nothing to change once nobody logs any more.
+        let _ = self.filter.reload(filter);
+        self.format.set(format);
+        Ok(())
+    }
+}
+
+// === impl LiveFormat ===
+
+impl LiveFormat {
+    fn new(format: Format) -> Self {
+        let live = Self(Arc::default());
+        live.set(format);
+        live
+    }
+
+    fn set(&self, format: Format) {
+        self.0.store(format == Format::Json, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Format {
+        if self.0.load(Ordering::Relaxed) {
+            Format::Json
+        } else {
+            Format::Logfmt
+        }
+    }
 }
 
 // === impl Lines ===
@@ -173,6 +229,7 @@ where
 
 impl Lines {
     fn line(&self, now: SystemTime, level: Level, msg: Option<Value>, fields: &Fields) -> String {
+        let format = self.format.get();
         let ts = humantime::format_rfc3339_millis(now);
         let (name, paint) = match level {
             Level::ERROR => ("error", "31"),
@@ -185,7 +242,7 @@ impl Lines {
         let fields = msg.iter().chain(fields.iter());
         let mut line = String::with_capacity(192);
         // Writing to a String cannot fail.
-        let _ = match self.format {
+        let _ = match format {
             Format::Logfmt if self.colour => {
                 write!(line, "ts={ts} level=\x1b[{paint}m{name}\x1b[0m")
             }
@@ -193,12 +250,12 @@ impl Lines {
             Format::Json => write!(line, "{{\"ts\":\"{ts}\",\"level\":\"{name}\""),
         };
         for (key, value) in fields {
-            match self.format {
+            match format {
                 Format::Logfmt => value.push_logfmt(key, &mut line),
                 Format::Json => value.push_json(key, &mut line),
             }
         }
-        line.push_str(match self.format {
+        line.push_str(match format {
             Format::Logfmt => "\n",
             Format::Json => "}\n",
         });

@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod health;
 pub mod logs;
 pub mod metrics;
+pub mod reload;
 pub mod self_profile;
 pub mod status;
 

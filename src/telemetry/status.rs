@@ -172,6 +172,16 @@ impl Status {
         self.views().exporters.insert(id.clone(), view);
     }
 
+    /// Shows a receiver's targets no more.
+    pub fn unpublish_targets(&self, id: &Id) {
+        self.views().targets.remove(id);
+    }
+
+    /// Shows an exporter no more.
+    pub fn unpublish_exporter(&self, id: &Id) {
+        self.views().exporters.remove(id);
+    }
+
     /// Shows the pipelines, in place of those shown before.
     pub fn publish_pipelines(&self, pipelines: Vec<PipelineStatus>) {
         self.views().pipelines = pipelines;

@@ -75,9 +75,14 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// A GET by the plainest of clients: the status and the body.
 pub fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, Vec<u8>)> {
+    ask(addr, "GET", path)
+}
+
+/// A request without a body by the plainest of clients: the status and the body.
+fn ask(addr: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect_timeout(&addr, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {addr}\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nhost: {addr}\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
@@ -174,6 +179,18 @@ impl Relay {
             .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log.text()));
         assert_eq!(status, 200, "{path}");
         String::from_utf8(body).expect("text")
+    }
+
+    /// What the admin endpoint answers to a POST: the status and the text.
+    pub fn post(&self, path: &str) -> (u16, String) {
+        let (status, body) = ask(self.admin, "POST", path)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log.text()));
+        (status, String::from_utf8(body).expect("text"))
+    }
+
+    /// The admin endpoint is there from now on.
+    pub fn move_admin(&mut self, admin: SocketAddr) {
+        self.admin = admin;
     }
 
     /// A page of the admin endpoint that is JSON.

@@ -39,4 +39,5 @@ mod queue_bounds;
 mod quickstart;
 mod real_parca;
 mod real_targets;
+mod reload;
 mod tls;

@@ -46,6 +46,8 @@ impl Subject {
             metrics: metrics.clone(),
             status: Status::default(),
             memory: Budget::new(1 << 30),
+            sockets: Default::default(),
+            ending: Default::default(),
         };
         Self {
             exporter: settings.build(&context).expect("good settings"),

@@ -7,7 +7,6 @@ use crate::{
     pipeline::{Budget, ExportError, Exporter, StoredQueue},
     profile::{Batch, Profile},
     settings::{Id, Node},
-    telemetry::{Metrics, Status},
 };
 use std::{
     io::{IsTerminal, Write},
@@ -74,11 +73,7 @@ impl Arguments {
 
 impl To {
     fn exporter(&self, found: &Found) -> Result<Arc<dyn Exporter>, String> {
-        let shared = Shared {
-            metrics: Metrics::default(),
-            status: Status::default(),
-            memory: Budget::new(u64::MAX),
-        };
+        let shared = Shared::new(Budget::new(u64::MAX));
         let built = match (&self.to_exporter, &self.to) {
             (Some(id), _) => {
                 let exporters = found

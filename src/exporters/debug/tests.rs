@@ -56,6 +56,8 @@ async fn written(settings: DebugSettings, profiles: Vec<Profile>) -> Vec<String>
         metrics: Metrics::default(),
         status: Status::default(),
         memory: Budget::new(u64::MAX),
+        sockets: Default::default(),
+        ending: Default::default(),
     };
     let exporter = settings.build(&context).unwrap();
     let log = Log::default();

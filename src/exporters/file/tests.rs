@@ -16,6 +16,8 @@ fn context() -> Context {
         metrics: Metrics::default(),
         status: Status::default(),
         memory: Budget::new(u64::MAX),
+        sockets: Default::default(),
+        ending: Default::default(),
     }
 }
 

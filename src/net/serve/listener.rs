@@ -5,7 +5,7 @@ use crate::net::listen::BindError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -80,15 +80,29 @@ impl Endpoint {
         Ok(Self::Unix(path.into()))
     }
 
+    /// Whether each bind takes another port.
+    pub(super) fn is_any_port(&self) -> bool {
+        matches!(self, Self::Tcp(endpoint) if endpoint.ends_with(":0"))
+    }
+
     pub(super) async fn bind(&self) -> Result<Listener, BindError> {
-        let (endpoint, bound) = match self {
-            Self::Tcp(endpoint) => (
-                endpoint.clone(),
-                bind_tcp(endpoint).await.map(Listener::Tcp),
-            ),
-            Self::Unix(path) => (format!("unix:{}", path.display()), bind_unix(path).await),
+        let bound = match self {
+            Self::Tcp(endpoint) => bind_tcp(endpoint).await.map(Listener::Tcp),
+            Self::Unix(path) => bind_unix(path).await,
         };
-        bound.map_err(|source| BindError { endpoint, source })
+        bound.map_err(|source| BindError {
+            endpoint: self.to_string(),
+            source,
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(endpoint) => f.write_str(endpoint),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 

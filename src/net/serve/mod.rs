@@ -9,7 +9,7 @@
 //! - [`settings`]: the Collector's server keys; they become a [`Plan`], which
 //!   binds nothing, so that whatever is wrong is said before anything starts
 //! - [`server`]: connections, bounded in number, in silence and in age; the end
-//! - [`listener`]: TCP and unix sockets
+//! - [`listener`]: TCP and unix sockets; [`sockets`]: handing them over
 //! - [`body`]: bodies, read into memory that was charged to the budget first
 //! - [`coding`]: how bodies are compressed
 //! - [`grpc`]: unary calls over HTTP/2, whose messages stay compressed
@@ -29,6 +29,7 @@ pub mod listener;
 pub mod metadata;
 pub mod server;
 pub mod settings;
+pub mod sockets;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -43,4 +44,5 @@ pub use self::{
     metadata::{IncludeMetadata, Picked},
     server::{Answering, Handler, Peer, Plan, Server},
     settings::{GrpcServerSettings, HttpServerSettings},
+    sockets::Sockets,
 };

@@ -5,9 +5,14 @@
 //! too long, or when the server stops. In all cases of ours the peer is told
 //! (GOAWAY, `connection: close`) and what is in flight is finished, within a
 //! time. A peer that does not read its answers cannot keep that from ending.
+//!
+//! A server that stops while the process goes on has most likely a follower at
+//! the same address, and no client is to notice. HTTP/1 has no word for going
+//! but in an answer, so such connections, and those that have just begun, get
+//! one more answer.
 
 use super::{
-    Answer,
+    Answer, Sockets,
     listener::{Endpoint, Listener},
     streams::{Streams, Together},
 };
@@ -15,7 +20,7 @@ use crate::{
     net::{listen::BindError, tls::LiveServerTls},
     runtime::Tasks,
 };
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -53,9 +58,17 @@ const PREFACE: usize = 24;
 /// How long a connection may take to end once it was idle for too long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// How long requests in flight may take once the server stops: most of the
+/// How long requests in flight may take once the process is ending: most of the
 /// time to shut down belongs to the queues.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// How long requests in flight may take once the server stops while the process
+/// goes on.
+const LEAVE_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a connection that cannot be told to go waits for its next request
+/// once the server stops while the process goes on.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The wait after a failure to accept, which is most often for want of file
 /// descriptors.
@@ -118,7 +131,7 @@ pub(super) struct Bounds {
 /// A listener that is bound.
 #[derive(Debug)]
 pub struct Server {
-    listener: Listener,
+    listener: Arc<Listener>,
     plan: Plan,
 }
 
@@ -133,6 +146,7 @@ struct Shared {
     bounds: Bounds,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
+    ending: CancellationToken,
 }
 
 /// What is known of a connection.
@@ -143,6 +157,8 @@ struct Activity {
     heard: AtomicUsize,
     /// A request has come.
     asked: AtomicBool,
+    /// By a protocol in which it can be told to go at any time.
+    speaks_http2: CancellationToken,
     in_flight: AtomicUsize,
     /// When the last request ended, in milliseconds after `since`.
     ended: AtomicU64,
@@ -163,12 +179,15 @@ struct OfConnection {
     handler: Arc<dyn Handler>,
     peer: Peer,
     activity: Arc<Activity>,
+    stop: CancellationToken,
 }
 
 /// A response being made, on a connection that is busy with it.
 struct Making {
     answering: Answering,
     busy: Option<Busy>,
+    /// With HTTP/1: whether the answer is the last one.
+    last: Option<CancellationToken>,
 }
 
 // === impl Peer ===
@@ -193,10 +212,11 @@ impl fmt::Display for Peer {
 // === impl Plan ===
 
 impl Plan {
-    /// Binds it. Port 0 takes any free one.
-    pub async fn bind(self) -> Result<Server, BindError> {
+    /// Binds it, or shares the socket with who has it ([`Sockets::bind`]). Port 0
+    /// takes any free one.
+    pub async fn bind(self, sockets: &Sockets, owner: &str) -> Result<Server, BindError> {
         Ok(Server {
-            listener: self.endpoint.bind().await?,
+            listener: sockets.bind(owner, &self.endpoint).await?,
             plan: self,
         })
     }
@@ -216,8 +236,13 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets requests in flight end; what is not done
-    /// within three seconds is cut off.
-    pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
+    /// within a minute, or within three seconds after `ending`, is cut off.
+    pub async fn run(
+        self,
+        handler: Arc<dyn Handler>,
+        stop: CancellationToken,
+        ending: CancellationToken,
+    ) {
         let tasks = Tasks::default();
         let slots = Arc::new(Semaphore::new(self.plan.bounds.connections));
         let shared = Arc::new(Shared {
@@ -225,6 +250,7 @@ impl Server {
             bounds: self.plan.bounds,
             handler,
             stop: stop.clone(),
+            ending: ending.clone(),
         });
         let mut failing = false;
         while let Some(accepted) = stop
@@ -250,7 +276,10 @@ impl Server {
         }
         drop(self.listener);
         // The streams of a connection that was cut off end with it.
-        let _ = timeout(STOP_GRACE * 2, tasks.wait()).await;
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = cut_off(&stop, &ending) => sleep(STOP_GRACE).await,
+        }
     }
 }
 
@@ -300,6 +329,7 @@ impl Shared {
             handler: self.handler.clone(),
             peer,
             activity: activity.clone(),
+            stop: self.stop.clone(),
         };
         let streams = Streams::default();
         let http = http(&self.bounds, &streams);
@@ -308,14 +338,25 @@ impl Shared {
         let grace = tokio::select! {
             // Whatever went wrong with the connection, it is over.
             _ = &mut serving => return,
-            () = self.stop.cancelled() => Some(STOP_GRACE),
+            () = self.told_to_go(&activity) => Some(LEAVE_GRACE),
             grace = activity.end(&self.bounds) => grace,
         };
         serving.connection().graceful_shutdown();
         tokio::select! {
             _ = serving => {}
             () = wait(grace) => {}
-            () = async { self.stop.cancelled().await; sleep(STOP_GRACE).await } => {}
+            () = cut_off(&self.stop, &self.ending) => {}
+        }
+    }
+
+    /// Resolves when the server stops and the peer can be told so without missing
+    /// a request.
+    async fn told_to_go(&self, activity: &Activity) {
+        self.stop.cancelled().await;
+        tokio::select! {
+            () = activity.speaks_http2.cancelled() => {}
+            () = self.ending.cancelled() => {}
+            () = sleep(LINGER) => {}
         }
     }
 
@@ -332,7 +373,7 @@ impl Shared {
             }
         };
         let accept = timeout(HELLO, TlsAcceptor::from(config).accept(io));
-        match self.stop.run_until_cancelled(accept).await? {
+        match self.ending.run_until_cancelled(accept).await? {
             Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(error)) => {
                 debug!(%peer, %error, "a TLS handshake failed");
@@ -343,6 +384,18 @@ impl Shared {
                 None
             }
         }
+    }
+}
+
+/// Resolves when requests in flight have had their time after the end.
+async fn cut_off(stop: &CancellationToken, ending: &CancellationToken) {
+    let after = async |token: &CancellationToken, grace| {
+        token.cancelled().await;
+        sleep(grace).await;
+    };
+    tokio::select! {
+        () = after(stop, LEAVE_GRACE) => {}
+        () = after(ending, STOP_GRACE) => {}
     }
 }
 
@@ -361,6 +414,7 @@ impl Activity {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
+            speaks_http2: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
         }
@@ -435,8 +489,13 @@ impl Service<Request<Incoming>> for OfConnection {
     type Future = Making;
 
     fn call(&self, request: Request<Incoming>) -> Making {
+        let is_http2 = request.version() == Version::HTTP_2;
+        if is_http2 {
+            self.activity.speaks_http2.cancel();
+        }
         Making {
             busy: Some(Busy::new(&self.activity)),
+            last: (!is_http2).then(|| self.stop.clone()),
             answering: self.handler.clone().handle(request, self.peer.clone()),
         }
     }
@@ -448,7 +507,11 @@ impl Future for Making {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.answering.as_mut().poll(cx));
+        let mut response = ready!(self.answering.as_mut().poll(cx));
+        if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         let busy = self.busy.take();
         Poll::Ready(Ok(response.map(|answer| match busy {
             Some(busy) => answer.keeping(busy),

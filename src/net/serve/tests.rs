@@ -51,7 +51,12 @@ struct Served {
 }
 
 async fn serve(plan: Plan) -> Served {
-    let server = plan.bind().await.unwrap();
+    let stop = CancellationToken::new();
+    serve_until(plan, stop.clone(), stop).await
+}
+
+async fn serve_until(plan: Plan, stop: CancellationToken, ending: CancellationToken) -> Served {
+    let server = plan.bind(&Sockets::default(), "test").await.unwrap();
     let address = server.address().parse().unwrap();
     let handler = Arc::new(Lengths(Reading {
         max: 1_000_000,
@@ -59,8 +64,7 @@ async fn serve(plan: Plan) -> Served {
         patience: Duration::ZERO,
         memory: Budget::new(10 << 20),
     }));
-    let stop = CancellationToken::new();
-    let running = Tasks::default().spawn("server", server.run(handler, stop.clone()));
+    let running = Tasks::default().spawn("server", server.run(handler, stop.clone(), ending));
     Served {
         address,
         stop,
@@ -176,6 +180,52 @@ async fn the_end_waits_for_requests_but_not_for_long() {
     timeout(MANY, served.running).await.unwrap().unwrap();
     assert!(short.await.unwrap());
     assert!(!long.await.unwrap());
+}
+
+#[tokio::test]
+async fn no_request_is_missed_when_the_server_stops_and_the_process_goes_on() {
+    let plan = HttpServerSettings::default().plan("127.0.0.1:0").unwrap();
+    let ending = CancellationToken::new();
+    let served = serve_until(plan, CancellationToken::new(), ending).await;
+    let mut silent = TcpStream::connect(served.address).await.unwrap();
+    let mut idle = TcpStream::connect(served.address).await.unwrap();
+    let request = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab";
+    idle.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    let (mut busy, connection) = http2(served.address).await;
+    let busy = Tasks::default().spawn("busy", async move {
+        busy.send_request(post("/1000")).await.is_ok()
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    served.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(TcpStream::connect(served.address).await.is_err());
+    // HTTP/2 is told at once, and ends with what is in flight.
+    assert!(busy.await.unwrap());
+    timeout(MANY, connection).await.unwrap().unwrap().unwrap();
+    // HTTP/1 gets one more answer, which says so.
+    for stream in [&mut silent, &mut idle] {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        let read = timeout(MANY, stream.read_to_string(&mut text)).await;
+        read.unwrap().unwrap();
+        assert!(text.contains("200 OK"), "{text}");
+        assert!(text.contains("connection: close"), "{text}");
+    }
+    timeout(MANY, served.running).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_more_does_not_keep_a_server_that_stops() {
+    let plan = HttpServerSettings::default().plan("127.0.0.1:0").unwrap();
+    let ending = CancellationToken::new();
+    let served = serve_until(plan, CancellationToken::new(), ending).await;
+    let _silent = TcpStream::connect(served.address).await.unwrap();
+    let began = Instant::now();
+    served.stop.cancel();
+    timeout(MANY, served.running).await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]

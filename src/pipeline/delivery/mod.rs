@@ -20,14 +20,18 @@
 //!   that request is on trial: it goes alone, and only to a backend that answered a
 //!   probe right before. When it dies again and again, the parts are tried one by
 //!   one, which costs the backend one more death, and the culprit is set aside.
+//! - Another exporter may take an exporter's place ([`Delivery::replace`]): the
+//!   queue and its books stay, the tasks behind it change ([`crew`]).
 //! - Whatever happens, including the end of the process, each profile's ticket is
 //!   closed exactly once, so the books of [`super::Ledger`] balance.
 
+mod crew;
 mod sender;
 mod settings;
 mod shipment;
 
 use self::{
+    crew::{Leftovers, Orders},
     sender::Sender,
     shipment::{Shipment, Tracked},
 };
@@ -47,11 +51,11 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{RwLock, Semaphore},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -74,8 +78,13 @@ pub struct Delivery {
     id: Id,
     queue: Queue,
     ledger: Ledger,
+    health: Arc<Health>,
+    memory: Budget,
     workers: Workers,
-    draining: CancellationToken,
+    leftovers: Leftovers,
+    court: Arc<RwLock<()>>,
+    /// To the crew of now.
+    orders: Mutex<Orders>,
 }
 
 /// Tasks that end at once when their owner says so.
@@ -113,7 +122,8 @@ struct Packer {
     sender: Arc<Sender>,
     senders: Arc<Semaphore>,
     workers: Workers,
-    draining: CancellationToken,
+    orders: Orders,
+    leftovers: Leftovers,
     memory: Budget,
     /// Requests being filled, one for each metadata; the oldest first.
     open: VecDeque<(Instant, Shipment)>,
@@ -144,40 +154,71 @@ impl Delivery {
             }),
         );
         let delivery = Self {
-            id: id.clone(),
+            id,
             queue: queue.clone(),
-            ledger: ledger.clone(),
+            ledger,
+            health,
+            memory,
             workers: Workers::default(),
-            draining: CancellationToken::new(),
+            leftovers: Leftovers::default(),
+            court: Arc::default(),
+            orders: Mutex::default(),
         };
+        delivery.workers.spawn("expiry", expire(queue));
+        delivery.crew(exporter, settings);
+        delivery
+    }
+
+    /// Delivers to `exporter` from now on, with other settings: what waits in the
+    /// queue too, and what was waiting to be tried again. Attempts under way come
+    /// to their end. A drain ends without an effect.
+    pub fn replace(&self, exporter: Arc<dyn Exporter>, settings: DeliverySettings) {
+        self.queue.configure(settings.sending_queue.clone());
+        let before = std::mem::take(&mut *self.orders());
+        before.leaving.cancel();
+        self.health.forget();
+        self.crew(exporter, settings);
+    }
+
+    /// Starts those who empty the queue into `exporter`.
+    fn crew(&self, exporter: Arc<dyn Exporter>, settings: DeliverySettings) {
+        let orders = self.orders().clone();
+        let queue = &settings.sending_queue;
         let packer = Packer {
             limits: exporter.limits(),
-            flush_timeout: settings.sending_queue.flush_timeout.get(),
-            senders: Arc::new(Semaphore::new(settings.sending_queue.num_consumers)),
-            sender: Arc::new(Sender::new(
-                id,
-                exporter.clone(),
+            flush_timeout: queue.flush_timeout.get(),
+            senders: Arc::new(Semaphore::new(queue.num_consumers)),
+            sender: Arc::new(Sender {
+                id: self.id.clone(),
+                exporter: exporter.clone(),
                 settings,
-                queue.clone(),
-                ledger,
-                health,
-                delivery.draining.clone(),
-            )),
+                queue: self.queue.clone(),
+                ledger: self.ledger.clone(),
+                health: self.health.clone(),
+                orders: orders.clone(),
+                leftovers: self.leftovers.clone(),
+                court: self.court.clone(),
+            }),
             exporter,
-            queue: queue.clone(),
-            workers: delivery.workers.clone(),
-            draining: delivery.draining.clone(),
-            memory,
+            queue: self.queue.clone(),
+            workers: self.workers.clone(),
+            orders,
+            leftovers: self.leftovers.clone(),
+            memory: self.memory.clone(),
             open: VecDeque::new(),
         };
-        delivery.workers.spawn("delivery", packer.run());
-        delivery.workers.spawn("expiry", expire(queue));
-        delivery
+        self.workers.spawn("delivery", packer.run());
     }
 
     /// The exporter's id.
     pub fn id(&self) -> &Id {
         &self.id
+    }
+
+    /// Shows books and state no more.
+    pub(super) fn unpublish(&self, metrics: &Metrics, status: &Status) {
+        metrics.set::<Ledgers>().remove(&self.id);
+        status.unpublish_exporter(&self.id);
     }
 
     /// The exporter's books.
@@ -187,6 +228,9 @@ impl Delivery {
 
     /// Takes room for a batch in the queue.
     pub(super) fn reserve(&self, batch: &Batch) -> Result<Room<'_>, super::Refusal> {
+        if self.workers.dead.is_cancelled() {
+            return Err(super::Refusal::retryable(Reason::Shutdown));
+        }
         self.queue.reserve(batch)
     }
 
@@ -198,24 +242,42 @@ impl Delivery {
         room.store().await.unwrap().commit(batch);
     }
 
-    /// Whether what is left by [`Delivery::drain`] is there at the next start.
-    pub fn is_durable(&self) -> bool {
-        self.queue.is_durable()
+    /// The storage that has its queue; `None` when it is in memory, and what is left
+    /// by [`Delivery::drain`] is lost.
+    pub fn storage(&self) -> Option<Id> {
+        self.queue.storage()
     }
 
     /// Sends what is queued, for at most `patience`, and ends. Returns the number
     /// of profiles that were left: dropped (reason `shutdown`) if they were in memory
     /// only.
     pub async fn drain(&self, patience: Duration) -> u64 {
-        self.draining.cancel();
+        self.drained(patience).await;
+        self.end().await
+    }
+
+    /// Sends what is queued without waiting for more, for at most `patience`.
+    /// May be dropped; [`Self::replace`] then goes on.
+    pub async fn drained(&self, patience: Duration) {
+        self.orders().draining.cancel();
         let deadline = Instant::now() + patience;
         while self.ledger.balance().queued > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Ends. Returns the number of profiles that were left and dropped (reason
+    /// `shutdown`).
+    pub async fn end(&self) -> u64 {
         let left = self.ledger.balance().queued;
         self.workers.end().await;
+        self.leftovers.clear();
         self.queue.close(Reason::Shutdown).await;
         left
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -252,10 +314,39 @@ impl Packer {
                 .front()
                 .map(|(since, _)| *since + self.flush_timeout);
             tokio::select! {
-                queued = self.queue.take() => self.pack(queued).await,
-                () = flush_due(flush_at, &self.draining) => self.flush().await,
+                // Once another crew has begun, the queue is theirs.
+                biased;
+                () = self.orders.leaving.cancelled() => break,
+                shipment = self.leftovers.take() => self.resume(shipment).await,
+                queued = self.next(flush_at) => match queued {
+                    Some(queued) => self.pack(queued).await,
+                    None => self.flush().await,
+                },
             }
         }
+        for (_, shipment) in self.open {
+            self.leftovers.leave(shipment);
+        }
+    }
+
+    /// What comes from the queue; nothing when an open request is due before.
+    async fn next(&self, flush_at: Option<Instant>) -> Option<Queued> {
+        tokio::select! {
+            queued = self.queue.take() => Some(queued),
+            () = flush_due(flush_at, &self.orders.draining) => None,
+        }
+    }
+
+    /// Goes on with a request that another crew began: as it is when it fits.
+    async fn resume(&mut self, mut shipment: Shipment) {
+        shipment.failures = 0;
+        if shipment.first.is_some() && shipment.is_within(&self.limits) {
+            return self.dispatch(shipment).await;
+        }
+        for tracked in shipment.parts {
+            self.add(&shipment.origin, tracked).await;
+        }
+        self.send_complete().await;
     }
 
     async fn pack(&mut self, queued: Queued) {
@@ -361,11 +452,15 @@ impl Packer {
     /// Waits for a free sender and gives it an open request. Meanwhile the queue
     /// fills, which is what pushes back on the sources.
     async fn send(&mut self, at: usize) {
-        let Some((_, shipment)) = self.open.remove(at) else {
-            return;
-        };
-        let Ok(turn) = self.senders.clone().acquire_owned().await else {
-            return;
+        if let Some((_, shipment)) = self.open.remove(at) {
+            self.dispatch(shipment).await;
+        }
+    }
+
+    async fn dispatch(&self, shipment: Shipment) {
+        let turn = self.senders.clone().acquire_owned();
+        let Some(Ok(turn)) = self.orders.leaving.run_until_cancelled(turn).await else {
+            return self.leftovers.leave(shipment);
         };
         let sender = self.sender.clone();
         self.workers.spawn("send", async move {
@@ -391,6 +486,13 @@ async fn flush_due(at: Option<Instant>, draining: &CancellationToken) {
 // === impl Health ===
 
 impl Health {
+    /// Nothing is known any more: there is another exporter.
+    fn forget(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.name = None;
+        state.last_error = None;
+    }
+
     /// A request succeeded; logs when that is news.
     pub(super) fn succeeded(&self, exporter: &Id) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

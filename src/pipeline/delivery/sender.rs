@@ -1,6 +1,6 @@
 //! A sender: attempts until every part of a request has come to its end.
 
-use super::{DeliverySettings, Health, Shipment};
+use super::{DeliverySettings, Health, Leftovers, Orders, Shipment};
 use crate::{
     pipeline::{ExportError, Exporter, Ledger, Queue, Reason},
     settings::Id,
@@ -11,7 +11,6 @@ use tokio::{
     sync::RwLock,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 /// The longest wait between attempts once the process is ending.
@@ -19,17 +18,19 @@ const DRAINING_PAUSE: Duration = Duration::from_millis(500);
 /// Attempts that a closing connection may cost a request before it waits.
 const SILENT_RESENDS: u32 = 3;
 
-/// What the senders of one exporter share.
+/// What the senders of one crew share.
 pub(super) struct Sender {
-    id: Id,
-    exporter: Arc<dyn Exporter>,
-    settings: DeliverySettings,
-    queue: Queue,
-    ledger: Ledger,
-    health: Arc<Health>,
-    draining: CancellationToken,
-    /// Held shared by ordinary attempts, alone by a request on trial.
-    court: RwLock<()>,
+    pub(super) id: Id,
+    pub(super) exporter: Arc<dyn Exporter>,
+    pub(super) settings: DeliverySettings,
+    pub(super) queue: Queue,
+    pub(super) ledger: Ledger,
+    pub(super) health: Arc<Health>,
+    pub(super) orders: Orders,
+    pub(super) leftovers: Leftovers,
+    /// Held shared by ordinary attempts, alone by a request on trial; the next
+    /// crew has the same one.
+    pub(super) court: Arc<RwLock<()>>,
 }
 
 /// What is left to do with a request after an attempt.
@@ -50,33 +51,17 @@ impl Sender {
         &self.id
     }
 
-    pub(super) fn new(
-        id: Id,
-        exporter: Arc<dyn Exporter>,
-        settings: DeliverySettings,
-        queue: Queue,
-        ledger: Ledger,
-        health: Arc<Health>,
-        draining: CancellationToken,
-    ) -> Self {
-        Self {
-            id,
-            exporter,
-            settings,
-            queue,
-            ledger,
-            health,
-            draining,
-            court: RwLock::new(()),
-        }
-    }
-
-    /// Returns when each part of `shipment` was sent or dropped.
+    /// Returns when each part of `shipment` was sent, dropped, or left to the next
+    /// crew.
     pub(super) async fn deliver(&self, shipment: Shipment) {
         let mut work = vec![shipment];
         while let Some(mut shipment) = work.pop() {
             shipment.expire(&self.queue);
             if shipment.parts.is_empty() {
+                continue;
+            }
+            if self.orders.leaving.is_cancelled() {
+                self.leftovers.leave(shipment);
                 continue;
             }
             shipment.first.get_or_insert_with(Instant::now);
@@ -91,10 +76,14 @@ impl Sender {
     /// One attempt: on trial when a backend died under the request before.
     async fn attempt(&self, shipment: Shipment) -> Next {
         let result = if shipment.deaths == 0 {
-            let _crowd = self.court.read().await;
+            let Some(_crowd) = self.unless_leaving(self.court.read()).await else {
+                return Next::Go(vec![shipment]);
+            };
             self.export(&shipment).await
         } else {
-            let _alone = self.court.write().await;
+            let Some(_alone) = self.unless_leaving(self.court.write()).await else {
+                return Next::Go(vec![shipment]);
+            };
             if let Err(error) = self.probe().await {
                 // The backend is away: that says nothing about the request.
                 self.health.failed(&self.id, "retrying", &error.to_string());
@@ -111,6 +100,11 @@ impl Sender {
             }
             Err(error) => self.judge(shipment, error),
         }
+    }
+
+    /// Waits; nothing when this crew is to leave before.
+    async fn unless_leaving<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        self.orders.leaving.run_until_cancelled(wait).await
     }
 
     async fn export(&self, shipment: &Shipment) -> Result<(), ExportError> {
@@ -260,7 +254,8 @@ impl Sender {
     async fn pause(&self, wait: Duration) {
         tokio::select! {
             () = sleep(wait) => {}
-            () = self.draining.cancelled() => sleep(wait.min(DRAINING_PAUSE)).await,
+            () = self.orders.leaving.cancelled() => {}
+            () = self.orders.draining.cancelled() => sleep(wait.min(DRAINING_PAUSE)).await,
         }
     }
 

@@ -71,6 +71,14 @@ impl Shipment {
                 && self.rows.saturating_add(part.rows) <= limits.rows)
     }
 
+    /// Whether it breaks no limit, or cannot be smaller.
+    pub(super) fn is_within(&self, limits: &Limits) -> bool {
+        self.parts.len() == 1
+            || (self.parts.len() <= limits.parts
+                && self.bytes <= limits.bytes
+                && self.rows <= limits.rows)
+    }
+
     /// Whether nothing more can join.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
         self.parts.len() >= limits.parts || self.bytes >= limits.bytes || self.rows >= limits.rows

@@ -472,3 +472,63 @@ async fn otlp_requests_never_share_a_request_and_count_their_profiles() {
     assert_eq!(sizes, [2, 2, 1]);
     assert_eq!(balance(&delivery), (7, vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_exporter_does_not_send_again_what_was_sent() {
+    // Of a profile that was divided the first half was sent, the second was not.
+    let first = |names: &[String]| names == ["big.1"];
+    let far = Far::new(move |names, _| match names {
+        [name] if name == "big" => Err(ExportError::Split {
+            too_large: true,
+            reason: Reason::TooLarge,
+            cause: "413".into(),
+        }),
+        names if first(names) => Ok(()),
+        _ => Err(retry()),
+    });
+    let delivery = deliver(&far, DeliverySettings::default());
+    offer(&delivery, &["big"]).await;
+    sleep(Duration::from_secs(30)).await;
+    let next = Far::new(|_, _| Ok(()));
+    delivery.replace(next.clone(), DeliverySettings::default());
+    settle(&delivery).await;
+    assert_eq!(far.arrived(|names, _| first(names)), ["big.1"]);
+    assert_eq!(next.arrived(|_, _| true), ["big.2"]);
+    assert_eq!(balance(&delivery), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_exporter_gets_requests_within_its_own_limits() {
+    let far = Far::new(|_, _| Err(retry()));
+    let delivery = deliver(&far, DeliverySettings::default());
+    offer(&delivery, &["a", "b", "c", "d", "e"]).await;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(far.requests.lock().unwrap()[0].len(), 5);
+    let mut next = Far::new(|_, _| Ok(()));
+    Arc::get_mut(&mut next).unwrap().limits.parts = 2;
+    delivery.replace(next.clone(), DeliverySettings::default());
+    settle(&delivery).await;
+    let sizes: Vec<usize> = next.requests.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [2, 2, 1]);
+    assert_eq!(balance(&delivery), (5, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_killed_stays_on_trial_under_another_exporter() {
+    let far = Far::new(|_, _| Err(died()));
+    let delivery = deliver(&far, DeliverySettings::default());
+    offer(&delivery, &["killer"]).await;
+    while far.requests() < 1 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let next = Far::new(|_, _| Err(died()));
+    next.alive
+        .store(false, std::sync::atomic::Ordering::Relaxed);
+    delivery.replace(next.clone(), DeliverySettings::default());
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(next.requests(), 0, "it goes only after a probe");
+    next.alive.store(true, std::sync::atomic::Ordering::Relaxed);
+    settle(&delivery).await;
+    assert_eq!(far.requests() + next.requests(), 3);
+    assert_eq!(balance(&delivery), (0, vec![(Reason::SuspectedKiller, 1)]));
+}

@@ -57,7 +57,7 @@ fn delivery(answers: bool, on_full: OnFull) -> Arc<Delivery> {
 fn entry(metrics: &Metrics, exporters: &[Arc<Delivery>]) -> (Entry, CancellationToken) {
     let closed = CancellationToken::new();
     let pipeline = Pipeline {
-        processors: vec![("filter".parse().unwrap(), Box::new(NoNoise))],
+        processors: vec![("filter".parse().unwrap(), Arc::new(NoNoise))],
         exporters: exporters.to_vec(),
     };
     let id = "pprof".parse().unwrap();

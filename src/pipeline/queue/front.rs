@@ -8,6 +8,7 @@ use crate::{
     pipeline::{Ledger, Reason, ledger::Ticket},
     profile::{Batch, Charge, Origin, Profile},
 };
+use arc_swap::ArcSwap;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 /// The part of a queue that its two sides and its disk share.
 #[derive(Debug)]
 pub(super) struct Front {
-    pub(super) settings: QueueSettings,
+    settings: ArcSwap<QueueSettings>,
     pub(super) ledger: Ledger,
     state: Mutex<State>,
     arrived: Notify,
@@ -58,11 +59,20 @@ pub struct Queued {
 impl Front {
     pub(super) fn new(settings: QueueSettings, ledger: Ledger) -> Self {
         Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             ledger,
             state: Mutex::default(),
             arrived: Notify::new(),
         }
+    }
+
+    pub(super) fn settings(&self) -> Arc<QueueSettings> {
+        self.settings.load_full()
+    }
+
+    pub(super) fn configure(&self, settings: QueueSettings) {
+        self.ledger.set_capacity(settings.max_bytes());
+        self.settings.store(Arc::new(settings));
     }
 
     pub(super) fn state(&self) -> Guard<'_> {
@@ -87,7 +97,7 @@ impl Front {
 
     /// Whether something accepted at `since` has waited too long.
     pub(super) fn is_expired(&self, since: Instant) -> bool {
-        let max_age = self.settings.max_age();
+        let max_age = self.settings().max_age();
         !max_age.is_zero() && since.elapsed() > max_age
     }
 
@@ -119,7 +129,7 @@ impl Front {
 
     /// The most that may wait or be in flight is exceeded.
     pub(super) fn is_over(&self, reserved: u64) -> bool {
-        self.ledger.queued_bytes() + reserved > self.settings.max_bytes()
+        self.ledger.queued_bytes() + reserved > self.settings().max_bytes()
     }
 
     /// Accepts a batch into memory.

@@ -29,7 +29,7 @@ use self::{
     front::Front,
 };
 use super::{Ledger, Reason, Refusal};
-use crate::profile::Batch;
+use crate::{profile::Batch, settings::Id};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -85,9 +85,10 @@ impl Queue {
         let bytes = record
             .as_ref()
             .map_or_else(|| batch.byte_len(), |record| record.bytes);
+        let settings = self.front.settings();
         let mut state = self.front.state();
-        if self.front.settings.on_full == OnFull::Refuse {
-            if bytes > self.front.settings.max_bytes() {
+        if settings.on_full == OnFull::Refuse {
+            if bytes > settings.max_bytes() {
                 return Err(Refusal::permanent(Reason::TooLarge));
             }
             if self.front.is_over(state.reserved + bytes) {
@@ -117,9 +118,16 @@ impl Queue {
         state.ready.is_empty() && state.on_disk == 0
     }
 
-    /// Whether what is left when the process ends is there at the next start.
-    pub fn is_durable(&self) -> bool {
-        self.disk.is_some()
+    /// The storage that has it; `None` when it is in memory.
+    pub fn storage(&self) -> Option<Id> {
+        let settings = self.front.settings();
+        settings.storage.clone().filter(|_| self.disk.is_some())
+    }
+
+    /// Has other bounds from now on. What is above them stays: it leaves by
+    /// delivery, by age, or by what `on_full` says when more comes.
+    pub fn configure(&self, settings: QueueSettings) {
+        self.front.configure(settings);
     }
 
     /// Drops what has waited too long; to be called every now and then.
@@ -150,7 +158,7 @@ impl Queue {
     /// Makes room in memory as `on_full` says; `false` when there is none.
     fn make_room(&self, state: &mut front::State, bytes: u64) -> bool {
         let over = |state: &front::State| self.front.is_over(state.reserved + bytes);
-        let settings = &self.front.settings;
+        let settings = self.front.settings();
         if settings.on_full == OnFull::DropOldest && bytes <= settings.max_bytes() {
             while over(state) {
                 match state.pop() {
@@ -163,9 +171,10 @@ impl Queue {
     }
 
     fn put_in_memory(&self, batch: Batch, bytes: u64, mut state: front::Guard<'_>) {
-        if self.front.settings.on_full == OnFull::Refuse || self.make_room(&mut state, bytes) {
+        let settings = self.front.settings();
+        if settings.on_full == OnFull::Refuse || self.make_room(&mut state, bytes) {
             let queued = self.front.enqueue(batch);
-            if self.front.settings.drain.newest_first {
+            if settings.drain.newest_first {
                 state.push_front(queued);
             } else {
                 state.push(queued);

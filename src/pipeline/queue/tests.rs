@@ -98,3 +98,34 @@ async fn what_waits_too_long_is_dropped_and_counted() {
     assert_eq!(balance.dropped[&Reason::Expired], 1);
     assert!(balance.holds());
 }
+
+#[tokio::test(start_paused = true)]
+async fn other_bounds_are_those_of_what_comes() {
+    let (queue, ledger) = queue(OnFull::Refuse);
+    put(&queue, 90).await;
+    let configure = |max_bytes, on_full, max_age| {
+        queue.configure(QueueSettings {
+            max_bytes: Some(ByteSize::new(max_bytes)),
+            max_age: Some(Duration::from_secs(max_age)),
+            on_full,
+            ..QueueSettings::default()
+        });
+    };
+    configure(50, OnFull::Refuse, 60);
+    assert_eq!(ledger.balance().capacity, 50);
+    let refusal = queue.reserve(&batch(1)).unwrap_err();
+    assert_eq!(refusal, Refusal::retryable(Reason::QueueFull));
+    assert_eq!(ledger.balance().queued, 1, "what is there stays");
+    configure(200, OnFull::Refuse, 60);
+    put(&queue, 90).await;
+    configure(200, OnFull::DropOldest, 60);
+    put(&queue, 90).await;
+    assert_eq!(ledger.balance().dropped[&Reason::QueueFull], 1);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    queue.expire();
+    assert_eq!(ledger.balance().queued, 2);
+    configure(200, OnFull::DropOldest, 10);
+    queue.expire();
+    assert_eq!(ledger.balance().queued, 0);
+    assert!(ledger.balance().holds());
+}

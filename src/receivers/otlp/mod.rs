@@ -47,9 +47,11 @@ pub struct OtlpReceiver {
     settings: Settings,
     grpc: Option<Plan>,
     http: Option<Plan>,
+    bound: Option<Bound>,
 }
 
 /// A receiver whose addresses are bound.
+#[derive(Debug)]
 struct Bound {
     context: Context,
     settings: Settings,
@@ -81,6 +83,7 @@ impl Settings {
                 settings: self,
                 grpc,
                 http,
+                bound: None,
             }),
             (grpc, http) => Err(settings::below(grpc.err(), http.err())),
         }
@@ -91,33 +94,47 @@ impl Settings {
 
 #[async_trait]
 impl Receiver for OtlpReceiver {
+    async fn bind(&mut self) -> Result<(), ReceiverError> {
+        self.bound = Some(self.listen().await?);
+        Ok(())
+    }
+
     async fn run(
-        self: Box<Self>,
+        mut self: Box<Self>,
         out: Entry,
         stop: CancellationToken,
     ) -> Result<(), ReceiverError> {
-        self.bind().await?.serve(out, stop).await;
+        let bound = match self.bound.take() {
+            Some(bound) => bound,
+            None => self.listen().await?,
+        };
+        bound.serve(out, stop).await;
         Ok(())
     }
 }
 
 impl OtlpReceiver {
     /// Both listeners, or none.
-    async fn bind(self) -> Result<Bound, ReceiverError> {
+    async fn listen(&self) -> Result<Bound, ReceiverError> {
         Ok(Bound {
-            grpc: bind(self.grpc).await?,
-            http: bind(self.http).await?,
-            context: self.context,
-            settings: self.settings,
+            grpc: listen(&self.context, "grpc", &self.grpc).await?,
+            http: listen(&self.context, "http", &self.http).await?,
+            context: self.context.clone(),
+            settings: self.settings.clone(),
         })
     }
 }
 
-async fn bind(plan: Option<Plan>) -> Result<Option<Server>, ReceiverError> {
+async fn listen(
+    context: &Context,
+    protocol: &str,
+    plan: &Option<Plan>,
+) -> Result<Option<Server>, ReceiverError> {
     let Some(plan) = plan else {
         return Ok(None);
     };
-    let bound = plan.bind().await;
+    let owner = format!("{} {protocol}", context.id);
+    let bound = plan.clone().bind(&context.sockets, &owner).await;
     bound.map(Some).map_err(|error| ReceiverError::Bind {
         endpoint: error.endpoint.clone(),
         source: error.into_source(),
@@ -159,7 +176,11 @@ impl Bound {
             stopped.cancelled().await;
             health.ending().await;
         });
-        tasks.spawn("otlp grpc", server.run(Arc::new(handler), stop.clone()));
+        let ending = self.context.ending.clone();
+        tasks.spawn(
+            "otlp grpc",
+            server.run(Arc::new(handler), stop.clone(), ending),
+        );
     }
 
     fn serve_http(&self, server: Server, out: Entry, tasks: &Tasks, stop: &CancellationToken) {
@@ -174,7 +195,8 @@ impl Bound {
             Arc::new(Profiles::new(self.intake("http", out), reading, picked));
         let handler =
             WithHeaders::around(handler, settings.cors.clone(), &settings.response_headers);
-        tasks.spawn("otlp http", server.run(handler, stop.clone()));
+        let ending = self.context.ending.clone();
+        tasks.spawn("otlp http", server.run(handler, stop.clone(), ending));
     }
 
     fn intake(&self, protocol: &'static str, out: Entry) -> Arc<Intake> {

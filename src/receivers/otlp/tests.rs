@@ -85,19 +85,21 @@ impl Subject {
         settings.protocols.http.as_mut().unwrap().endpoint = "127.0.0.1:0".to_owned();
         change(&mut settings);
         let (memory, metrics) = (Budget::new(memory), Metrics::default());
+        let stop = CancellationToken::new();
         let context = Context {
             id: "otlp".parse::<Id>().unwrap(),
             metrics: metrics.clone(),
             status: Status::default(),
             memory: memory.clone(),
+            sockets: Default::default(),
+            ending: stop.clone(),
         };
-        let bound = settings.build(&context).unwrap().bind().await.unwrap();
+        let bound = settings.build(&context).unwrap().listen().await.unwrap();
         let address = |server: &Option<Server>| {
             let server = server.as_ref().unwrap();
             server.address().parse().unwrap()
         };
         let (grpc, http) = (address(&bound.grpc), address(&bound.http));
-        let stop = CancellationToken::new();
         let running = Tasks::default().spawn("subject", bound.serve(entry, stop.clone()));
         Self {
             grpc,

@@ -107,6 +107,11 @@ impl ComponentSettings for Settings {
     fn problems(&self) -> Vec<Problem> {
         [self.own_problems(), self.compile().1].concat()
     }
+
+    /// A bad job is left out of a reload.
+    fn fatal_problems(&self) -> Vec<Problem> {
+        self.own_problems()
+    }
 }
 
 // === impl PprofReceiver ===

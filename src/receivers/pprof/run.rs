@@ -29,6 +29,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Sooner than this after another receiver's end targets are thought to be that
+/// receiver's.
+const TAKE_OVER: Duration = Duration::from_secs(1);
+
+/// What was due at the very end of another receiver was still that receiver's.
+const MOMENT: Duration = Duration::from_nanos(1);
+
 /// A receiver that runs.
 pub(crate) struct Loop {
     shared: Shared,
@@ -38,6 +45,9 @@ pub(crate) struct Loop {
     board: Arc<Board>,
     out: Entry,
     stop: CancellationToken,
+    ending: CancellationToken,
+    /// When it took over from another receiver, or began.
+    began: Instant,
     tasks: Tasks,
     updates: mpsc::Receiver<Update>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -84,6 +94,8 @@ impl Loop {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        let began = out.handed_over().map_or(now, |at| at + MOMENT);
+        let since_epoch = since_epoch.saturating_sub(now.saturating_duration_since(began));
         Self {
             shared: Shared {
                 receiver: context.id.shared(),
@@ -96,11 +108,13 @@ impl Loop {
                 .into_iter()
                 .map(|job| JobState::new(job, &metrics, now))
                 .collect(),
-            schedule: Schedule::new(WallClock::new(now, since_epoch), places),
+            schedule: Schedule::new(WallClock::new(began, since_epoch), places),
             slots: HashMap::new(),
             board,
             out,
             stop,
+            ending: context.ending,
+            began,
             tasks,
             updates,
             ended,
@@ -108,7 +122,8 @@ impl Loop {
         }
     }
 
-    /// Scrapes until `stop` fires and no scrape is under way.
+    /// Scrapes until `stop` fires and no scrape is under way. Those under way come
+    /// to their end, unless the process is ending.
     pub(crate) async fn run(mut self) {
         let mut discovering = true;
         loop {
@@ -139,10 +154,25 @@ impl Loop {
                 self.start(start);
             }
         }
+        self.hand_over();
         self.updates.close();
         self.tasks.wait().await;
         while let Ok(ended) = self.ended.try_recv() {
             self.end(ended);
+        }
+    }
+
+    /// Starts what was due before another receiver took this one's place, which
+    /// starts what is due later, and shows nothing any more.
+    fn hand_over(&mut self) {
+        let until = self.out.handed_over().filter(|at| *at >= self.began);
+        if let Some(until) = until {
+            for start in self.schedule.start_due(until) {
+                self.start(start);
+            }
+        }
+        for job in &mut self.jobs {
+            job.hide();
         }
     }
 
@@ -155,7 +185,7 @@ impl Loop {
         self.jobs[*job].skipped(tracked, Outcome::SkippedConcurrency, start.skipped);
         let expected = tracked.observed().size.unwrap_or(0);
         let (tracked, shared) = (tracked.clone(), self.shared.clone());
-        let (out, stop) = (self.out.clone(), self.stop.clone());
+        let (out, ending) = (self.out.clone(), self.ending.clone());
         let mut end = TellEnd {
             tell: self.tell_end.clone(),
             slot: start.id,
@@ -165,7 +195,7 @@ impl Loop {
         };
         self.tasks.spawn("scrape", async move {
             let fetch = shared.fetch(&tracked.job, &tracked.target, expected);
-            let result = match stop.run_until_cancelled(fetch).await {
+            let result = match ending.run_until_cancelled(fetch).await {
                 None => Err(Failure::Cancelled),
                 Some(Err(failure)) => Err(failure),
                 Some(Ok(batch)) => {
@@ -200,7 +230,14 @@ impl Loop {
         let Some(job) = self.jobs.get_mut(update.job) else {
             return;
         };
-        let change = job.merge(update.source, update.built, &mut self.schedule);
+        // Targets of the receiver before are due from when it was stopped.
+        let now = Instant::now();
+        let since = if now.saturating_duration_since(self.began) < TAKE_OVER {
+            self.began
+        } else {
+            now
+        };
+        let change = job.merge(update.source, update.built, &mut self.schedule, since);
         for (slot, tracked) in change.added {
             self.slots.insert(slot, (update.job, tracked));
         }

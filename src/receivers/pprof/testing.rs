@@ -185,5 +185,7 @@ pub(super) fn context(memory: u64) -> Context {
         metrics: Metrics::default(),
         status: Status::default(),
         memory: Budget::new(memory),
+        sockets: Default::default(),
+        ending: Default::default(),
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct JobState {
     dropped: usize,
     duplicates: usize,
     bad_logged: usize,
+    /// Whether another receiver has its targets.
+    hidden: bool,
 }
 
 /// What a change of a job's targets means for the receiver.
@@ -65,17 +67,24 @@ impl JobState {
             dropped: 0,
             duplicates: 0,
             bad_logged: 0,
+            hidden: false,
             job,
         }
     }
 
     /// Takes over what a source of the job now says. Targets that are the same
     /// as before keep their slot, their phase and what is known of them.
-    pub(crate) fn merge(&mut self, source: usize, built: Built, schedule: &mut Schedule) -> Change {
+    /// New ones are due at their first tick from `since` on.
+    pub(crate) fn merge(
+        &mut self,
+        source: usize,
+        built: Built,
+        schedule: &mut Schedule,
+        since: Instant,
+    ) -> Change {
         if let Some(slot) = self.sources.get_mut(source) {
             *slot = built;
         }
-        let now = Instant::now();
         let limit = self.job.target_limit;
         let mut change = Change::default();
         let shown = &mut change.shown;
@@ -97,7 +106,7 @@ impl JobState {
             let known = self.current.remove(&target.hash);
             let (slot, tracked) = known.unwrap_or_else(|| {
                 let delta = target.wait.is_some();
-                let slot = schedule.add(target.hash, self.job.interval, delta, now);
+                let slot = schedule.add(target.hash, self.job.interval, delta, since);
                 let tracked = Arc::new(Tracked::new(self.job.clone(), target.clone()));
                 change.added.push((slot, tracked.clone()));
                 (slot, tracked)
@@ -115,6 +124,12 @@ impl JobState {
         self.bad += over_limit;
         self.changed(shown, duplicates, over_limit);
         change
+    }
+
+    /// Counts none of its targets any more: another receiver does.
+    pub(crate) fn hide(&mut self) {
+        self.meters.set_targets(|_| 0);
+        self.hidden = true;
     }
 
     fn list_unscraped(&mut self, shown: &mut Shown) {
@@ -201,7 +216,9 @@ impl JobState {
                 observed.last_error = Some(error.into());
             }
         }
-        self.meters.change(before, observed.health);
+        if !self.hidden {
+            self.meters.change(before, observed.health);
+        }
     }
 
     /// Counts targets after a change, and logs what is newly wrong with them.

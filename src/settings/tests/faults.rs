@@ -256,7 +256,8 @@ fn the_reference_is_written_from_the_schema() {
 
     ## service
 
-    What concerns the process, and how components are joined.
+    What concerns the process, and how components are joined. All of it follows a
+    reload of the configuration.
 
     | Key | Type | Default | Meaning |
     |---|---|---|---|
@@ -265,6 +266,9 @@ fn the_reference_is_written_from_the_schema() {
     | `admin.endpoint` | string | `127.0.0.1:13133` | The address to listen on, as `host:port`. |
     | `memory` | mapping |  | The bound on memory. |
     | `memory.limit` | size |  | The memory of the process; without it, the limit of the container (cgroup) or a part of the machine's memory is taken. |
+    | `reload` | mapping |  | When a changed configuration is loaded. |
+    | `reload.watch` | boolean | `true` | Whether the files of the configuration, those behind `${file:…}` included, are watched, and loaded when their content changes. |
+    | `reload.interval` | duration | `1m` | How often they are read for changes that the watch cannot see, as on network file systems. 0 means never. |
     | `telemetry` | mapping |  | What the relay says about itself. |
     | `telemetry.logs` | mapping |  | The log. |
     | `telemetry.logs.level` | `trace`, `debug`, `info`, `warn`, `error` | `info` | The least severe level that is written. `trace`: Everything, for developers. `debug`: What helps to find out why. `info`: What changed. `warn`: What may need a look. `error`: What needs a look. |

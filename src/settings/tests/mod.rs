@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod faults;
+mod fingerprints;
 mod graphs;
 mod printing;
 mod reading;

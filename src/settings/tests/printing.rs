@@ -44,6 +44,9 @@ fn the_effective_configuration_has_defaults_and_no_secrets() {
         endpoint: 127.0.0.1:13133
       memory:
         limit: null
+      reload:
+        watch: true
+        interval: 1m
       telemetry:
         logs:
           level: info

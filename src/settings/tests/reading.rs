@@ -6,7 +6,7 @@ use super::{
     files, short, with_environment,
 };
 use crate::settings::{
-    Environment, Loaded, Node, Report, Sources,
+    Environment, Loaded, Node, ReadFile, Report, Sources,
     expand::{Expanded, expand},
     load,
 };
@@ -123,7 +123,10 @@ fn files_are_relative_to_the_file_that_names_them() {
         folder.path().join("ca.pem")
     );
     let names = ["relay.yaml", "token"].map(|name| folder.path().join(name));
-    assert_eq!(loaded.files, names);
+    let paths: Vec<_> = loaded.files.iter().map(|f| f.path.clone()).collect();
+    assert_eq!(paths, names);
+    let again: Vec<_> = names.iter().map(|path| ReadFile::read(path)).collect();
+    assert_eq!(loaded.files, again);
 }
 
 #[test]
@@ -230,6 +233,9 @@ service: {pipelines: {profiles: {receivers: [listen], exporters: [send/eu.west]}
         endpoint: 127.0.0.1:13133
       memory:
         limit: null
+      reload:
+        watch: true
+        interval: 1m
       telemetry:
         logs:
           level: info

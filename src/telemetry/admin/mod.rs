@@ -11,17 +11,22 @@
 mod api;
 mod health;
 mod profile;
+mod reload;
 mod reply;
 mod serve;
 mod targets;
 
-use super::{Health, Metrics, Status, metrics::MemoryUse};
+use super::{
+    Health, Metrics, Status,
+    metrics::{ConfigMetrics, MemoryUse},
+    reload::Reloads,
+};
 use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use std::{
     io,
@@ -52,6 +57,8 @@ pub struct AdminState {
     pub health: Health,
     /// `/api/status`.
     pub memory: MemoryUse,
+    /// `/-/reload`.
+    pub reloads: Reloads,
 }
 
 /// The running admin endpoint. Dropping it stops it without waiting.
@@ -90,6 +97,10 @@ const PATHS: &[(&str, &str)] = &[
     (
         "/debug/pprof/profile",
         "CPU profile of this process; ?seconds=N",
+    ),
+    (
+        "/-/reload",
+        "POST loads the configuration again and says what changed",
     ),
 ];
 
@@ -176,6 +187,10 @@ fn router(state: AdminState) -> Router {
         .route("/debug/pprof", get(profile::index))
         .route("/debug/pprof/", get(profile::index))
         .route("/debug/pprof/profile", get(profile::cpu))
+        .route(
+            "/-/reload",
+            post(reload::reload).fallback(reload::only_post),
+        )
         .fallback(async || reply::text(StatusCode::NOT_FOUND, list("no such page; there are\n")))
         .method_not_allowed_fallback(async || {
             reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n")
@@ -183,11 +198,12 @@ fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-async fn index() -> Response {
+async fn index(State(state): State<AdminState>) -> Response {
     let title = format!(
-        "profile-relay {} ({})\n\n",
+        "profile-relay {} ({})\n{}\n",
         super::metrics::VERSION,
-        super::metrics::REVISION
+        super::metrics::REVISION,
+        state.metrics.set::<ConfigMetrics>().get(),
     );
     reply::text(StatusCode::OK, list(&title))
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::telemetry::{
     metrics::{BuildInfo, ConfigMetrics, ProcessMetrics},
+    reload::{ReloadAnswer, ReloadRequest},
     self_profile::tests::{Burner, ONE_AT_A_TIME, burning},
     status::{Health as TargetHealth, PipelineStatus, RunningConfig, TargetStatus, TargetsView},
 };
@@ -11,6 +12,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
+use tokio::sync::mpsc;
 
 /// An answer of the endpoint.
 struct Answer {
@@ -39,15 +41,18 @@ struct Endpoint {
     address: SocketAddr,
     state: AdminState,
     handle: AdminHandle,
+    requests: mpsc::Receiver<ReloadRequest>,
 }
 
 impl Endpoint {
     fn start() -> Self {
+        let (reloads, requests) = Reloads::channel();
         let state = AdminState {
             metrics: Metrics::default(),
             status: Status::default(),
             health: Health::default(),
             memory: MemoryUse::new(|| 1, || 2),
+            reloads,
         };
         let bound = Server::bind("127.0.0.1:0").unwrap();
         let address = bound.local_addr().unwrap();
@@ -56,6 +61,7 @@ impl Endpoint {
             address,
             state,
             handle,
+            requests,
         }
     }
 
@@ -167,7 +173,8 @@ fn every_listed_page_answers_and_the_rest_is_told_what_there_is() {
     let endpoint = Endpoint::start();
     let index = endpoint.get("/");
     assert_eq!(index.status, 200);
-    for (path, _) in PATHS.iter().filter(|(path, _)| !path.ends_with("/profile")) {
+    let pages = PATHS.iter().map(|(path, _)| *path);
+    for path in pages.filter(|path| !path.ends_with("/profile") && *path != "/-/reload") {
         assert!(index.text().contains(path), "{path}");
         let get = endpoint.get(path);
         assert_ne!(get.status, 404, "{path}");
@@ -399,6 +406,42 @@ fn the_api_shows_and_filters() {
         json("/api/pipelines").to_string(),
         r#"{"pipelines":[{"pipeline":"profiles","receivers":["pprof"],"processors":[],"exporters":["parca"]}]}"#
     );
+}
+
+#[test]
+fn a_reload_is_asked_for_by_post_and_answered() {
+    let mut endpoint = Endpoint::start();
+    for method in ["GET", "HEAD", "PUT"] {
+        let answer = endpoint.ask(method, "/-/reload", "");
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow"), Some("POST"));
+    }
+    let changes = serde_json::json!({"changed": ["exporters.parca"]});
+    for (answer, status, text) in [
+        (
+            ReloadAnswer::Loaded(changes.clone()),
+            200,
+            changes.to_string(),
+        ),
+        (
+            ReloadAnswer::Refused("a: wrong\n".into()),
+            400,
+            "a: wrong\n".into(),
+        ),
+        (
+            ReloadAnswer::Failed("in use".into()),
+            500,
+            "in use\n".into(),
+        ),
+    ] {
+        let asking = endpoint.send("POST", "/-/reload", "Content-Length: 0\r\n");
+        let request = endpoint.requests.blocking_recv().unwrap();
+        request.answer(answer);
+        let told = read_answer(asking);
+        assert_eq!((told.status, told.text()), (status, &*text));
+    }
+    endpoint.requests.close();
+    assert_eq!(endpoint.ask("POST", "/-/reload", "").status, 503);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tracing::{debug, error_span, info, info_span, warn};
 fn logged(format: Format, level: &str, work: impl FnOnce()) -> Vec<String> {
     let written = Arc::new(Mutex::new(Vec::new()));
     let lines = Lines {
-        format,
+        format: LiveFormat::new(format),
         colour: false,
         sink: Box::new({
             let written = written.clone();
@@ -158,7 +158,7 @@ fn an_error_is_written_with_its_causes() {
 #[test]
 fn colour_is_only_in_the_level() {
     let lines = Lines {
-        format: Format::Logfmt,
+        format: LiveFormat::new(Format::Logfmt),
         colour: true,
         sink: Box::new(|_| {}),
     };

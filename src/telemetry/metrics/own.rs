@@ -50,6 +50,11 @@ pub struct ConfigState {
     /// When one was last loaded with success, RFC 3339 on the wire.
     #[serde(serialize_with = "rfc3339")]
     pub last_reload_success: Option<SystemTime>,
+    /// When the last attempt failed, if it did, RFC 3339 on the wire.
+    #[serde(serialize_with = "rfc3339")]
+    pub last_reload_failure: Option<SystemTime>,
+    /// Why.
+    pub last_reload_error: Option<String>,
 }
 
 // === impl BuildInfo ===
@@ -130,12 +135,16 @@ impl ConfigMetrics {
             hash: Some(hash.to_owned()),
             last_reload_successful: true,
             last_reload_success: Some(now),
+            ..ConfigState::default()
         };
     }
 
     /// A configuration was refused; the one before keeps running.
-    pub fn reload_failed(&self) {
-        self.state().last_reload_successful = false;
+    pub fn reload_failed(&self, error: String, now: SystemTime) {
+        let mut state = self.state();
+        state.last_reload_successful = false;
+        state.last_reload_failure = Some(now);
+        state.last_reload_error = Some(error);
     }
 
     /// How loading went so far.
@@ -145,6 +154,24 @@ impl ConfigMetrics {
 
     fn state(&self) -> MutexGuard<'_, ConfigState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for ConfigState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = humantime::format_rfc3339_seconds;
+        if let (Some(hash), Some(at)) = (&self.hash, self.last_reload_success) {
+            writeln!(f, "configuration {hash}, loaded at {}", time(at))?;
+        }
+        if let (Some(error), Some(at)) = (&self.last_reload_error, self.last_reload_failure) {
+            writeln!(
+                f,
+                "the reload at {} failed:\n{}",
+                time(at),
+                error.trim_end()
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -212,7 +239,12 @@ mod tests {
         assert_eq!(metrics.encode_as(Format::Text).unwrap(), "");
         config.loaded("abc", SystemTime::UNIX_EPOCH + Duration::from_secs(12));
         config.loaded("def", SystemTime::UNIX_EPOCH + Duration::from_secs(34));
-        config.reload_failed();
+        config.reload_failed("no such key".into(), SystemTime::UNIX_EPOCH);
+        assert_eq!(
+            config.get().to_string(),
+            "configuration def, loaded at 1970-01-01T00:00:34Z\n\
+             the reload at 1970-01-01T00:00:00Z failed:\nno such key\n"
+        );
         let samples: Vec<_> = metrics
             .encode_as(Format::Text)
             .unwrap()

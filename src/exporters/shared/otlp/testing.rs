@@ -297,6 +297,8 @@ pub(crate) fn context() -> Context {
         metrics: Metrics::default(),
         status: Status::default(),
         memory: Budget::new(1 << 30),
+        sockets: Default::default(),
+        ending: Default::default(),
     }
 }
 

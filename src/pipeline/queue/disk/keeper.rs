@@ -192,7 +192,7 @@ impl Keeper {
             Err(failed) => {
                 let reason = self.failed(&failed);
                 for reply in taken {
-                    let answer = match self.front.settings.on_full {
+                    let answer = match self.front.settings().on_full {
                         OnFull::Refuse => Err(Refusal::retryable(reason)),
                         _ => Ok(Place::Discarded(reason)),
                     };
@@ -206,7 +206,7 @@ impl Keeper {
     /// if they may go.
     fn write(&mut self, records: &[NewRecord]) -> Result<Vec<Meta>, AppendError> {
         let result = self.try_write(records);
-        let drops = self.front.settings.on_full == OnFull::DropOldest;
+        let drops = self.front.settings().on_full == OnFull::DropOldest;
         if drops && matches!(result, Err(AppendError::Full { .. })) && self.drop_a_segment() {
             return self.try_write(records);
         }
@@ -221,12 +221,12 @@ impl Keeper {
     /// Whether a record may be written, once older ones have made room if they may.
     /// A queue that refuses has been asked before.
     fn has_room(&mut self, bytes: u64) -> bool {
-        let settings = &self.front.settings;
+        let settings = self.front.settings();
         match settings.on_full {
             OnFull::Refuse => true,
             OnFull::DropNewest => !self.is_over(),
             OnFull::DropOldest => {
-                while bytes <= self.front.settings.max_bytes() && self.is_over() {
+                while bytes <= self.front.settings().max_bytes() && self.is_over() {
                     if !self.drop_oldest(Reason::QueueFull) {
                         break;
                     }
@@ -243,7 +243,7 @@ impl Keeper {
 
     /// Drops the oldest record that waits; `false` when none does.
     fn drop_oldest(&mut self, reason: Reason) -> bool {
-        let newest_first = self.front.settings.drain.newest_first;
+        let newest_first = self.front.settings().drain.newest_first;
         if !newest_first {
             let oldest = self.front.state().pop();
             if let Some(oldest) = oldest {
@@ -357,7 +357,7 @@ impl Keeper {
             return;
         }
         self.read_at = None;
-        let order = match self.front.settings.drain.newest_first {
+        let order = match self.front.settings().drain.newest_first {
             true => Order::NewestFirst,
             false => Order::OldestFirst,
         };
@@ -425,7 +425,7 @@ impl Keeper {
         state.push(queued);
         drop(state);
         self.front.wake();
-        let rate = self.front.settings.drain.max_rate.get();
+        let rate = self.front.settings().drain.max_rate.get();
         if rate > 0 {
             let pause = Duration::from_secs_f64(meta.stored as f64 / rate as f64);
             self.read_at = Some(Instant::now() + pause);

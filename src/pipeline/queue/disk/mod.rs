@@ -137,7 +137,7 @@ impl Disk {
         mut state: front::Guard<'_>,
     ) {
         front.ledger.stored(batch.count(), meta.stored);
-        let newest_first = front.settings.drain.newest_first;
+        let newest_first = front.settings().drain.newest_first;
         let in_turn = state.on_disk == 0 || newest_first;
         if in_turn && state.ready_bytes + meta.stored <= self.read_ahead {
             let claim = Arc::new(self.claim(meta));

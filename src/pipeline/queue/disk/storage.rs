@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     pipeline::{Budget, Ledger, Queue, QueueSettings, queue::front::Front},
+    runtime::blocking,
     settings::{ByteSize, ComponentSettings, Duration, FilePath, Id, Problem},
     telemetry::status::OrphanStatus,
 };
@@ -116,6 +117,12 @@ pub enum StorageError {
         /// The exporter.
         exporter: Id,
     },
+    /// The process ends while it is being opened.
+    #[error("{storage}: not opened, because the process ends")]
+    CutOff {
+        /// The extension.
+        storage: Id,
+    },
     /// No such extension runs.
     #[error("{exporter}: sending_queue.storage: no storage {storage} runs")]
     Missing {
@@ -205,7 +212,15 @@ impl ComponentSettings for FileStorageSettings {
 
 impl Storage {
     /// Takes the folder for this process; waits for at most `timeout`.
-    pub fn open(id: Id, settings: FileStorageSettings) -> Result<Self, StorageError> {
+    pub async fn open(id: Id, settings: FileStorageSettings) -> Result<Self, StorageError> {
+        let cut_off = StorageError::CutOff {
+            storage: id.clone(),
+        };
+        let opened = blocking(move || Self::open_now(id, settings)).await;
+        opened.unwrap_or(Err(cut_off))
+    }
+
+    fn open_now(id: Id, settings: FileStorageSettings) -> Result<Self, StorageError> {
         let folder = settings.directory.0.clone();
         let unusable = |source| StorageError::Folder {
             storage: id.clone(),
@@ -245,13 +260,28 @@ impl Storage {
     }
 
     /// Opens the queue of an exporter, with all that an earlier process left in it.
-    pub fn queue(
+    pub async fn queue(
         self: &Arc<Self>,
         exporter: &Id,
         settings: QueueSettings,
-        ledger: Ledger,
         memory: Budget,
     ) -> Result<Queue, StorageError> {
+        let (storage, exporter) = (self.clone(), exporter.clone());
+        let opened = blocking(move || storage.queue_now(&exporter, settings, memory)).await;
+        opened.unwrap_or_else(|| {
+            Err(StorageError::CutOff {
+                storage: self.id.clone(),
+            })
+        })
+    }
+
+    fn queue_now(
+        self: &Arc<Self>,
+        exporter: &Id,
+        settings: QueueSettings,
+        memory: Budget,
+    ) -> Result<Queue, StorageError> {
+        let ledger = Ledger::new(settings.max_bytes());
         let name = folder_name(exporter);
         if !self.open_folders().insert(name.clone()) {
             return Err(StorageError::Busy {

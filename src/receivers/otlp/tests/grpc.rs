@@ -392,12 +392,14 @@ async fn a_unix_socket_serves_as_an_address_does() {
         metrics: Metrics::default(),
         status: Status::default(),
         memory: Budget::new(1 << 30),
+        sockets: Default::default(),
+        ending: Default::default(),
     };
     let bound = settings
         .clone()
         .build(&context)
         .unwrap()
-        .bind()
+        .listen()
         .await
         .unwrap();
     let stop = CancellationToken::new();
@@ -410,10 +412,14 @@ async fn a_unix_socket_serves_as_an_address_does() {
         Some(&*format!("unix:{}", path.display()))
     );
 
+    let another_process = Context {
+        sockets: Default::default(),
+        ..context
+    };
     let taken = settings
-        .build(&context)
+        .build(&another_process)
         .unwrap()
-        .bind()
+        .listen()
         .await
         .err()
         .unwrap();

@@ -27,10 +27,13 @@ struct Running {
 impl Running {
     fn start(settings: serde_json::Value) -> Self {
         let settings: Settings = serde_json::from_value(settings).unwrap();
-        let context = context(MEMORY);
+        let stop = CancellationToken::new();
+        let context = Context {
+            ending: stop.clone(),
+            ..context(MEMORY)
+        };
         let receiver: PprofReceiver = settings.build(&context).unwrap();
         let (out, batches) = Entry::for_test();
-        let stop = CancellationToken::new();
         let (token, receiver) = (stop.clone(), Box::new(receiver));
         let task = Tasks::default().spawn("receiver", async move {
             receiver.run(out, token).await.unwrap();

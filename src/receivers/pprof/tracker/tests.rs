@@ -22,7 +22,7 @@ fn one_target() -> (Metrics, JobState, Arc<Tracked>, Schedule) {
     let places = Places { quick: 1, delta: 1 };
     let mut schedule = Schedule::new(WallClock::new(now, Duration::from_secs(1)), places);
     let built = jobs[0].plan.build(&jobs[0].static_groups, 0);
-    let change = state.merge(0, built, &mut schedule);
+    let change = state.merge(0, built, &mut schedule, Instant::now());
     (metrics, state, change.added[0].1.clone(), schedule)
 }
 
@@ -67,10 +67,10 @@ fn the_same_targets_again_keep_their_slot_and_history() {
     state.ended(&tracked, Duration::ZERO, Ok(7), Instant::now());
     let built = state.job.plan.build(&state.job.static_groups, 0);
     assert_eq!(built.targets.len(), 2);
-    let change = state.merge(0, built, &mut schedule);
+    let change = state.merge(0, built, &mut schedule, Instant::now());
     assert!(change.added.is_empty() && change.removed.is_empty());
     assert_eq!(state.duplicates, 1);
     assert!(Arc::ptr_eq(&change.shown.tracked[0], &tracked));
-    let change = state.merge(0, Built::default(), &mut schedule);
+    let change = state.merge(0, Built::default(), &mut schedule, Instant::now());
     assert_eq!(change.removed.len(), 1);
 }

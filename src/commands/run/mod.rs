@@ -1,34 +1,42 @@
 //! `run`: the product.
 //!
 //! Order: everything that can be wrong with the configuration is found before
-//! anything is bound; the admin endpoint is bound before anything is accepted;
-//! the first SIGTERM or SIGINT drains, the second ends at once.
+//! anything is bound; all addresses are bound before anything is accepted; the
+//! first SIGTERM or SIGINT drains, the second ends at once. In between another
+//! configuration may take the place of the one that runs ([`reload`]).
 
+mod life;
+mod reload;
+pub(super) mod show;
+mod signals;
+mod watch;
+
+use self::{
+    life::{End, Life},
+    reload::Reloader,
+    signals::Signals,
+    watch::Watched,
+};
 use super::{Configuration, Exit, Logging, complain, reject};
 use crate::{
     components::{self, Shared},
-    pipeline::{Blueprint, Budget, Failure, ReceiverError, Running},
+    pipeline::{BindError, Blueprint, Budget, Inventory, ReceiverError, Running},
     runtime::Tasks,
-    settings::{self, Id, Loaded, LogFormat, Report, Service, Sources},
+    settings::{self, Loaded, LogFormat, Report, Service, Sources},
     telemetry::{
-        Metrics, Status,
         admin::{self, AdminState},
         cgroup,
         health::{self, Health},
         logs,
-        metrics::{BuildInfo, ConfigMetrics, MemoryUse, ProcessMetrics},
-        status::{PipelineStatus, RunningConfig},
+        reload::Reloads,
     },
 };
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{
-    io,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch as latest},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -51,23 +59,17 @@ pub(super) struct Assembled {
     pub(super) shared: Shared,
 }
 
-/// The signals that matter.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-/// Why a running relay ends.
-enum End {
-    Asked,
-    Failed(Failure),
+/// How the process came to its configuration, to do it again.
+struct Origin {
+    sources: Arc<Sources>,
+    logging: Logging,
+    logs: logs::Live,
 }
 
 pub(super) fn run(arguments: Arguments) -> Exit {
     run_sources(
-        &arguments.configuration.sources(),
-        &arguments.logging,
+        arguments.configuration.sources(),
+        arguments.logging,
         |endpoint| {
             admin::Server::bind(endpoint)
                 .map_err(|error| format!("service.admin.endpoint {endpoint}: {error}"))
@@ -78,18 +80,32 @@ pub(super) fn run(arguments: Arguments) -> Exit {
 /// Runs a configuration until it is told to stop. `bind` is called with its
 /// admin endpoint once nothing is wrong with it.
 pub(super) fn run_sources(
-    sources: &Sources,
-    logging: &Logging,
+    sources: Sources,
+    logging: Logging,
     bind: impl FnOnce(&str) -> Result<admin::Bound, String>,
 ) -> Exit {
-    let loaded = match settings::load(sources, &components::catalogue()) {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Failed, format!("no runtime: {error}")),
+    };
+    // Before anything else: a hangup while the process starts is a reload after.
+    let signals = {
+        let _within = runtime.enter();
+        Signals::listen()
+    };
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return complain(Exit::Failed, format!("signals: {error}")),
+    };
+    let loaded = match settings::load(&sources, &components::catalogue()) {
         Ok(loaded) => loaded,
         Err(report) => return reject(&report),
     };
     // Before components are built: they may have something to say.
-    if let Err(error) = start_logs(&loaded.settings.service, logging) {
-        return complain(Exit::BadConfiguration, error);
-    }
+    let logs = match logs::init(&log_options(&loaded.settings.service, &logging)) {
+        Ok(logs) => logs,
+        Err(error) => return complain(Exit::BadConfiguration, error),
+    };
     let assembled = match assemble(loaded) {
         Ok(assembled) => assembled,
         Err(report) => return reject(&report),
@@ -99,11 +115,12 @@ pub(super) fn run_sources(
         Err(message) => return complain(Exit::CannotBind, message),
     };
     raise_file_limit();
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(Exit::Failed, format!("no runtime: {error}")),
+    let origin = Origin {
+        sources: Arc::new(sources),
+        logging,
+        logs,
     };
-    let exit = runtime.block_on(serve(assembled, bound));
+    let exit = runtime.block_on(serve(assembled, origin, signals, bound));
     // What blocks a thread now must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     exit
@@ -124,15 +141,11 @@ fn raise_file_limit() {
 
 /// Builds the components of a configuration; binds nothing.
 pub(super) fn assemble(loaded: Loaded) -> Result<Assembled, Report> {
-    let shared = Shared {
-        metrics: Metrics::default(),
-        status: Status::default(),
-        memory: Budget::new(memory_limit(&loaded.settings.service)),
-    };
-    let blueprint = components::build(&loaded, &shared)?;
+    let shared = Shared::new(Budget::new(memory_limit(&loaded.settings.service)));
+    let built = components::build(&loaded, &shared, None)?;
     Ok(Assembled {
         loaded,
-        blueprint,
+        blueprint: built.blueprint,
         shared,
     })
 }
@@ -144,54 +157,74 @@ fn memory_limit(service: &Service) -> u64 {
     }
 }
 
-fn start_logs(service: &Service, logging: &Logging) -> Result<(), logs::LogError> {
+/// How to log; arguments go before the configuration.
+fn log_options(service: &Service, logging: &Logging) -> logs::Options {
     let configured = &service.telemetry.logs;
     let format = logging.log_format.unwrap_or(match configured.format {
         LogFormat::Logfmt => logs::Format::Logfmt,
         LogFormat::Json => logs::Format::Json,
     });
     let level = configured.level.as_str().to_owned();
-    logs::init(&logs::Options {
+    logs::Options {
         format,
         level: logging.log_level.clone().unwrap_or(level),
         colour: logs::colour_wanted(),
-    })
+    }
 }
 
-async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
+async fn serve(
+    assembled: Assembled,
+    origin: Origin,
+    mut signals: Signals,
+    bound: admin::Bound,
+) -> Exit {
     let Assembled {
         loaded,
-        blueprint,
+        mut blueprint,
         shared,
     } = assembled;
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => return complain(Exit::Failed, format!("signals: {error}")),
-    };
+    let nothing = Inventory::default();
+    if let Err(error) = blueprint.bind(&nothing, &shared.memory).await {
+        let exit = match &error {
+            BindError::Receiver(failure) => exit_of(&failure.error),
+            BindError::Storage(_) => Exit::CannotBind,
+        };
+        return complain(exit, error);
+    }
     let health = Health::default();
-    let beating = CancellationToken::new();
     let tasks = Tasks::default();
     let heartbeat = health.watch("runtime", MAX_SILENCE);
+    let beating = CancellationToken::new();
     tasks.spawn(
         "heartbeat",
         heartbeat.keep_beating(health::BEAT, beating.clone()),
     );
-    let memory = show_process(&shared, &loaded);
+    let memory = show::process(&shared);
+    show::configuration(&shared, &loaded);
     let address = bound.local_addr().map(|a| a.to_string());
-    let admin = bound.start(AdminState {
+    let (reloads, requests) = Reloads::channel();
+    let admin_state = AdminState {
         metrics: shared.metrics.clone(),
         status: shared.status.clone(),
         health: health.clone(),
         memory,
-    });
-    let admin = match admin {
+        reloads,
+    };
+    let admin = match bound.start(admin_state.clone()) {
         Ok(admin) => admin,
         Err(error) => return complain(Exit::Failed, format!("admin endpoint: {error}")),
     };
-    let running = match blueprint.start(&shared.metrics, &shared.status, &shared.memory) {
-        Ok(running) => running,
-        Err(error) => return complain(Exit::CannotBind, error),
-    };
+    let service = loaded.settings.service.clone();
+    let mut running = Running::new(&shared.metrics, &shared.status, &shared.memory);
+    let patience = service.shutdown_timeout.get();
+    running.apply(blueprint, patience).await;
+    let (watched, watching) = latest::channel(Watched {
+        files: loaded.files,
+        settings: service.reload.clone(),
+    });
+    let (tell, changed) = mpsc::channel(1);
+    let watch = watch::run(watching, tell, beating.clone());
+    tasks.spawn("configuration watch", watch);
     health.ready();
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -200,52 +233,49 @@ async fn serve(assembled: Assembled, bound: admin::Bound) -> Exit {
         memory_limit = shared.memory.limit(),
         "profile-relay is running"
     );
-    let patience = loaded.settings.service.shutdown_timeout.get();
-    let exit = live(running, &mut signals, &health, patience).await;
+    let mut life = Life {
+        running,
+        service,
+        reloader: Reloader {
+            sources: origin.sources,
+            logging: origin.logging,
+            logs: origin.logs,
+            admin: admin_state,
+            shared,
+        },
+        admin,
+        requests,
+        changed,
+        watched,
+    };
+    let end = life.live(&mut signals).await;
+    health.stopping();
+    let exit = finish(life, end, &mut signals).await;
     beating.cancel();
-    admin.shutdown();
     exit
 }
 
-/// Registers what is true of the process as a whole.
-pub(super) fn show_process(shared: &Shared, loaded: &Loaded) -> MemoryUse {
-    let metrics = &shared.metrics;
-    metrics.set::<BuildInfo>();
-    metrics.collect(ProcessMetrics::default());
-    let (used, limit) = (shared.memory.clone(), shared.memory.clone());
-    let memory = MemoryUse::new(move || used.used(), move || limit.limit());
-    metrics.collect(memory.clone());
-    metrics
-        .set::<ConfigMetrics>()
-        .loaded(&loaded.hash, SystemTime::now());
-    shared.status.publish_config(RunningConfig {
-        hash: loaded.hash.clone(),
-        yaml: settings::to_yaml(&loaded.effective).into(),
-    });
-    let pipelines = loaded.settings.service.pipelines.iter();
-    let names = |ids: &[Id]| ids.iter().map(Id::to_string).collect();
-    let pipelines = pipelines.map(|(id, pipeline)| PipelineStatus {
-        pipeline: id.to_string(),
-        receivers: names(&pipeline.receivers),
-        processors: names(&pipeline.processors),
-        exporters: names(&pipeline.exporters),
-    });
-    shared.status.publish_pipelines(pipelines.collect());
-    memory
+fn exit_of(error: &ReceiverError) -> Exit {
+    match error {
+        ReceiverError::Bind { .. } => Exit::CannotBind,
+        ReceiverError::Failed(_) => Exit::Failed,
+    }
 }
 
-/// Waits for the end, and drains.
-async fn live(
-    mut running: Running,
-    signals: &mut Signals,
-    health: &Health,
-    patience: Duration,
-) -> Exit {
-    let end = tokio::select! {
-        () = signals.stop() => End::Asked,
-        failure = running.failure() => End::Failed(failure),
-    };
-    health.stopping();
+/// Drains.
+async fn finish(life: Life, end: End, signals: &mut Signals) -> Exit {
+    let Life {
+        running,
+        service,
+        reloader,
+        admin,
+        requests,
+        ..
+    } = life;
+    // Who asks for a reload from now on hears that it is too late.
+    drop(requests);
+    reloader.shared.ending.cancel();
+    let patience = service.shutdown_timeout.get();
     let exit = match end {
         End::Asked => {
             info!(
@@ -256,45 +286,19 @@ async fn live(
         }
         End::Failed(failure) => {
             error!(receiver = %failure.receiver, error = %failure.error, "a receiver failed, stopping");
-            match failure.error {
-                ReceiverError::Bind { .. } => Exit::CannotBind,
-                ReceiverError::Failed(_) => Exit::Failed,
-            }
+            exit_of(&failure.error)
         }
     };
-    tokio::select! {
+    let exit = tokio::select! {
         left = running.shutdown(patience) => {
             info!(profiles_left = left, "stopped");
             exit
         }
-        () = signals.stop() => {
+        () = signals.stop.asked() => {
             warn!("a second signal: ending at once, what is queued in memory is lost");
             Exit::Failed
         }
-    }
-}
-
-// === impl Signals ===
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Resolves at the next signal that asks the process to end.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    warn!("a hangup is ignored: restart the process to load another configuration");
-                }
-            }
-        }
-    }
+    };
+    admin.shutdown();
+    exit
 }
