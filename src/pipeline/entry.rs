@@ -104,7 +104,7 @@ impl Entry {
 
     /// Notes that the receiver that has this entry is told to stop, and that
     /// another one in its place starts.
-    pub(super) fn hand_over(&self) {
+    pub(crate) fn hand_over(&self) {
         *self.handed_over_mut() = Some(Instant::now());
     }
 

@@ -11,13 +11,12 @@ use crate::{
     telemetry::{Metrics, Status, status::OrphanStatus},
 };
 use futures_util::future::join_all;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 

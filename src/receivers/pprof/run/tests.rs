@@ -275,3 +275,53 @@ async fn a_file_adds_and_removes_targets_while_others_go_on() {
 async fn a_receiver_without_jobs_runs_and_stops() {
     Running::start(json!({})).end().await;
 }
+
+#[tokio::test]
+async fn another_receiver_goes_on_with_the_next_tick() {
+    let server = Server::start(|_| Answer::ok(heap())).await;
+    let settings = json!({"scrape_configs": [memory_only("api", server.address())]});
+    let settings: Settings = serde_json::from_value(settings).unwrap();
+    let context = context(MEMORY);
+    let (out, mut batches) = Entry::for_test();
+    let tasks = Tasks::default();
+    let start = || {
+        let receiver: PprofReceiver = settings.clone().build(&context).unwrap();
+        let (stop, out) = (CancellationToken::new(), out.clone());
+        let token = stop.clone();
+        tasks.spawn("receiver", async move {
+            Box::new(receiver).run(out, token).await.unwrap();
+        });
+        stop
+    };
+    let ticks = || {
+        let text = context.metrics.encode().unwrap();
+        let lines = text.lines();
+        let counts = lines.filter(|l| l.starts_with("profile_relay_scrapes_total{"));
+        let counts = counts.filter_map(|l| l.rsplit_once(' ')?.1.parse::<u64>().ok());
+        counts.sum::<u64>()
+    };
+    let mut stop = start();
+    batches.recv().await.unwrap();
+    let (began, before) = (Instant::now(), ticks());
+    for _ in 0..6 {
+        sleep(Duration::from_millis(130)).await;
+        out.hand_over();
+        stop.cancel();
+        // Whatever keeps the next one from starting.
+        sleep(Duration::from_millis(250)).await;
+        stop = start();
+    }
+    sleep(Duration::from_millis(500)).await;
+    // Each tick led to a scrape, or counts as one that was left out.
+    let expected = began.elapsed().as_millis() as u64 / 100;
+    let ticks = ticks() - before;
+    assert!(ticks.abs_diff(expected) <= 2, "{ticks} of {expected}");
+    let shown = context.status.targets();
+    assert_eq!(shown.len(), 1);
+    let text = context.metrics.encode().unwrap();
+    let up = r#"profile_relay_targets{job="api",health="up"} 1"#;
+    assert!(text.contains(up), "{text}");
+    context.ending.cancel();
+    stop.cancel();
+    tasks.wait().await;
+}
