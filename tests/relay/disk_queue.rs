@@ -25,7 +25,7 @@ use tempfile::TempDir;
 pub struct Folder(TempDir);
 
 /// A volume of its own, gone when dropped.
-struct Volume(TempDir);
+pub struct Volume(TempDir);
 
 impl Folder {
     pub fn new() -> Self {
@@ -58,13 +58,13 @@ impl Folder {
     }
 }
 
-fn storage(directory: &Path, more: &str) -> String {
+pub fn storage(directory: &Path, more: &str) -> String {
     format!(
         "extensions: {{file_storage: {{directory: {directory:?}, min_free_bytes: 0, timeout: 100ms{more}}}}}\n"
     )
 }
 
-fn otlp_to(endpoint: &str, storage: &str, queue: &str) -> String {
+pub fn otlp_to(endpoint: &str, storage: &str, queue: &str) -> String {
     let delivery = config::delivery(&format!("storage: file_storage, {queue}"));
     format!(
         "{storage}receivers: {{otlp: {{protocols: {{http: {{endpoint: \"127.0.0.1:0\"}}}}}}}}\n\
@@ -90,7 +90,7 @@ pub fn names(request: &ExportProfilesServiceRequest) -> Vec<String> {
 }
 
 /// An address that nobody listens on.
-const NOWHERE: &str = "127.0.0.1:1";
+pub const NOWHERE: &str = "127.0.0.1:1";
 
 /// Pushes a request a name, each acknowledged.
 fn push(relay: &Relay, services: &[&str]) {
@@ -381,7 +381,7 @@ fn a_backlog_keeps_to_its_rate() {
 impl Volume {
     /// A file system in memory of so many megabytes, or nothing where it may not be
     /// mounted.
-    fn mount(test: &str, megabytes: u32) -> Option<Self> {
+    pub fn mount(test: &str, megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let size = format!("size={megabytes}m");
         let mut command = Command::new("mount");
@@ -392,6 +392,10 @@ impl Volume {
             return None;
         }
         Some(Self(folder))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -413,7 +417,7 @@ fn a_full_volume_refuses_until_there_is_room_and_loses_nothing() {
         return;
     };
     let more = ", segment_bytes: 1MiB";
-    let nowhere = otlp_to(NOWHERE, &storage(volume.0.path(), more), "");
+    let nowhere = otlp_to(NOWHERE, &storage(volume.path(), more), "");
     let relay = Relay::run(&nowhere);
     let at = address(&relay, "http");
     let mut accepted = Vec::new();
@@ -441,7 +445,7 @@ fn a_full_volume_refuses_until_there_is_room_and_loses_nothing() {
     let sink = Sink::start();
     let relay = Relay::run(&otlp_to(
         &sink.addr().to_string(),
-        &storage(volume.0.path(), more),
+        &storage(volume.path(), more),
         "",
     ));
     let found = arrived(&sink, accepted.len());

@@ -34,6 +34,7 @@ mod memory;
 mod otlp_in;
 mod otlp_out;
 mod otlp_to_parca;
+mod outage_on_disk;
 mod outages;
 mod proxy;
 mod python_peers;

@@ -13,6 +13,7 @@
 //! | UNIMPLEMENTED | `Rejected` (`unimplemented`) |
 //! | INVALID_ARGUMENT, INTERNAL | `Rejected`; of several pprofs `Split`, to find the bad one |
 //! | all others | `Rejected` |
+//! | those of the last two rows whose text says that the profile's time is before what the backend takes | the same, `too_old` |
 //! | HTTP 413 of a proxy | `Split`, too large |
 //! | HTTP 407 of a proxy | `Unauthorized` |
 //! | other HTTP without gRPC | as gRPC maps it: 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 404 UNIMPLEMENTED, 400 INTERNAL, 429, 502, 503 and 504 UNAVAILABLE after its `retry-after`, else UNKNOWN |
@@ -53,7 +54,7 @@ fn by_code(status: &Status, composed: bool) -> ExportError {
         Code::OutOfRange | Code::ResourceExhausted if about_size && wish.is_none() => {
             too_large(text(status))
         }
-        Code::ResourceExhausted if wish.is_none() => rejected(text(status)),
+        Code::ResourceExhausted if wish.is_none() => rejected(status.message(), text(status)),
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
@@ -63,8 +64,10 @@ fn by_code(status: &Status, composed: bool) -> ExportError {
         | Code::ResourceExhausted => retry_after(wish, text(status)),
         Code::Unauthenticated | Code::PermissionDenied => unauthorized(status),
         Code::Unimplemented => unimplemented(text(status)),
-        Code::InvalidArgument | Code::Internal => bad_content(composed, text(status)),
-        _ => rejected(text(status)),
+        Code::InvalidArgument | Code::Internal => {
+            bad_content(composed, status.message(), text(status))
+        }
+        _ => rejected(status.message(), text(status)),
     }
 }
 
@@ -203,6 +206,24 @@ mod tests {
         ] {
             let status = Status::new(code, message);
             assert_eq!(name(&classify(&status, false)), "too large", "{message}");
+        }
+    }
+
+    #[test]
+    fn what_comes_too_late_has_a_reason_of_its_own() {
+        // Its labels come first, so a text that is cut does not say it any more.
+        let labels = "pod=api-7c9f, ".repeat(100);
+        let message = format!(
+            "profile with labels '{labels}' is outside of ingestion window (profile timestamp: \
+             2023-02-17 11:12:14 +0000 UTC, the ingestion window starts at 2023-02-17 11:13:14 +0000 UTC)"
+        );
+        for composed in [false, true] {
+            let status = Status::invalid_argument(&message);
+            let reason = match classify(&status, composed) {
+                ExportError::Rejected { reason, .. } | ExportError::Split { reason, .. } => reason,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(reason, Reason::TooOld);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::classify::Refusal;
 use crate::{
-    exporters::shared::otlp::{MAX_ANSWER, Observer, inflated, response, shortened},
+    exporters::shared::otlp::{MAX_ANSWER, Observer, inflated, response},
     r#gen::rpc,
     net::{http::Answer, retry_after},
     profile::otlp::json,
@@ -69,7 +69,7 @@ fn refusal(head: &Parts, body: &Bytes) -> Refusal {
         _ => None,
     };
     let message = match status {
-        Some(status) => shortened(&status.message).to_owned(),
+        Some(status) => status.message,
         None if head.status.is_redirection() => redirect(head),
         None => words(body),
     };
@@ -98,5 +98,6 @@ fn words(body: &[u8]) -> String {
             words.push(' ');
         }
     }
-    shortened(&words).to_owned()
+    words.truncate(words.trim_end().len());
+    words
 }

@@ -13,10 +13,14 @@
 //! | 404, 405, 501 | `Rejected` (`unimplemented`) |
 //! | 400, 422 | `Rejected`; of several pprofs `Split`, to find the bad one |
 //! | all others, redirects too | `Rejected` |
+//! | those of the last two rows whose text says that the profile's time is before what the backend takes | the same, `too_old` |
 
 use crate::{
     exporters::shared::{
-        otlp::verdict::{bad_content, is_about_size, rejected, too_large, unimplemented},
+        otlp::{
+            shortened,
+            verdict::{bad_content, is_about_size, rejected, too_large, unimplemented},
+        },
         retry_after,
     },
     pipeline::ExportError,
@@ -29,7 +33,7 @@ use std::time::Duration;
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) retry_after: Option<Duration>,
-    /// What it says for a reason.
+    /// What it says for a reason, in full.
     pub(super) message: String,
 }
 
@@ -41,16 +45,16 @@ pub(super) fn classify(refusal: &Refusal, composed: bool) -> ExportError {
         429 | 502 | 503 | 504 => retry_after(refusal.retry_after, cause),
         413 => too_large(cause),
         400 if is_about_size(&refusal.message) => too_large(cause),
-        400 | 422 => bad_content(composed, cause),
+        400 | 422 => bad_content(composed, &refusal.message, cause),
         401 | 403 | 407 => ExportError::Unauthorized { cause },
         404 | 405 | 501 => unimplemented(cause),
-        _ => rejected(cause),
+        _ => rejected(&refusal.message, cause),
     }
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.message.as_str() {
+        match shortened(&self.message) {
             "" => write!(f, "HTTP {}", self.status),
             message => write!(f, "HTTP {}: {message}", self.status),
         }

@@ -266,6 +266,37 @@ async fn a_collector_says_by_text_what_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_pyroscope_says_by_text_what_is_too_old() {
+    let told = format!(
+        "profile with labels '{{{}}}' is outside of ingestion window (profile timestamp: 2023-02-17 \
+         11:12:14 +0000 UTC, the ingestion window starts at 2023-02-17 11:13:14 +0000 UTC)",
+        "pod=api-7c9f, ".repeat(100)
+    );
+    let json = json!({"code": "invalid_argument", "message": told}).to_string();
+    for (kind, body) in [
+        ("application/json", json),
+        ("text/plain; charset=utf-8", told),
+    ] {
+        let far = answering(Reply::http(400, kind, body)).await;
+        let exporter = exporter(far.address, json!({}));
+        let Err(ExportError::Rejected { reason, cause }) = exporter.export(&one()).await else {
+            panic!("{kind}");
+        };
+        assert_eq!(reason, Reason::TooOld, "{kind}");
+        assert!(cause.len() < 600, "{}", cause.len());
+        let several = exporter.export(&pprof_batch(2)).await;
+        assert!(matches!(
+            several,
+            Err(ExportError::Split {
+                too_large: false,
+                reason: Reason::TooOld,
+                ..
+            })
+        ));
+    }
+}
+
+#[tokio::test]
 async fn retry_after_is_obeyed_in_seconds_and_as_a_date() {
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
     for (status, wish, range) in [

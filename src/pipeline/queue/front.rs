@@ -52,6 +52,8 @@ pub struct Queued {
     pub charge: Option<Arc<dyn Charge>>,
     pub(super) since: Instant,
     pub(super) bytes: u64,
+    /// What it is on disk, if it is.
+    pub(super) record: Option<Meta>,
 }
 
 // === impl Front ===
@@ -146,6 +148,7 @@ impl Front {
             charge: batch.charge,
             since: Instant::now(),
             bytes,
+            record: None,
         }
     }
 
@@ -171,6 +174,7 @@ impl Front {
             charge: batch.charge,
             since,
             bytes: meta.stored,
+            record: Some(*meta),
         }
     }
 }

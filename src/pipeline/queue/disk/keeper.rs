@@ -261,7 +261,10 @@ impl Keeper {
         if !newest_first {
             let oldest = self.front.state().pop();
             if let Some(oldest) = oldest {
+                let record = oldest.record;
                 oldest.drop_all(reason);
+                // It will be told to end by its claim too, but room is wanted now.
+                self.end(record.as_slice());
                 return true;
             }
         }
@@ -275,7 +278,8 @@ impl Keeper {
         }
     }
 
-    /// Drops the oldest until a file of the log is gone.
+    /// Drops the oldest until a file of the log is gone, and with it its room: the
+    /// log has it open until what is in it need not be synced any more.
     fn drop_a_segment(&mut self) -> bool {
         let before = self.log.stats().segments;
         while self.log.stats().segments >= before {
@@ -283,6 +287,8 @@ impl Keeper {
                 return false;
             }
         }
+        let synced = self.log.sync_acks();
+        self.marked(synced);
         true
     }
 
