@@ -318,7 +318,11 @@ impl Run {
             .iter()
             .map(|entry| self.header(entry))
             .collect();
-        let marks: Vec<_> = self.entries.iter().map(|entry| encode_mark(entry.number)).collect();
+        let marks: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| encode_mark(entry.number))
+            .collect();
         let mut pieces = Vec::new();
         pieces.extend(begin.iter().map(|header| IoSlice::new(header)));
         for ((header, mark), record) in headers.iter().zip(&marks).zip(records) {

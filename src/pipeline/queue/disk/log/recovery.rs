@@ -364,7 +364,10 @@ fn account(entries: &mut Vec<Entry>, segment: &Segment) {
     let found: Totals = sound.map(Totals::of).sum();
     let missing = segment.whole.profiles.saturating_sub(found.profiles);
     let has_lost = found.records < entries.len() as u64;
-    let wanted = segment.whole.records.max(u64::from(missing > 0 && !has_lost));
+    let wanted = segment
+        .whole
+        .records
+        .max(u64::from(missing > 0 && !has_lost));
     while (entries.len() as u64) < wanted {
         let last = entries.last();
         entries.push(Entry {

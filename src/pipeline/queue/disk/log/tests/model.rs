@@ -50,8 +50,13 @@ struct Known {
     place: Option<Meta>,
     /// Bytes of it were changed.
     is_tainted: bool,
+    /// It was refused and came back all the same; nobody synced it.
+    is_ghost: bool,
     /// Its acknowledgement may have been changed.
     is_ack_tainted: bool,
+    /// A sync of its acknowledgement has failed. The log writes it again, but one
+    /// that is opened later cannot know.
+    is_ack_doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +180,9 @@ impl World {
                 fate: place.map_or(Fate::Refused, |_| Fate::Kept),
                 place,
                 is_tainted: false,
+                is_ghost: false,
                 is_ack_tainted: false,
+                is_ack_doubtful: false,
             };
             self.records.insert(number, known);
         }
@@ -185,7 +192,8 @@ impl World {
         let order = [Order::OldestFirst, Order::NewestFirst][self.random.below(4) as usize / 3];
         for _ in 0..1 + self.random.below(6) {
             let drawn = self.log().next(order);
-            self.trace.say(format_args!("next {order:?}: {:?}", drawn.map(|m| m.id)));
+            self.trace
+                .say(format_args!("next {order:?}: {:?}", drawn.map(|m| m.id)));
             self.relearn();
             let stuck = self.log().stuck.clone();
             let waiting = self.live.keys().filter(|id| !self.out.contains(id));
@@ -211,10 +219,14 @@ impl World {
                 assert_eq!(payload, content(number), "record {number}");
             }
             Err(ReadError::Damaged { set_aside_at, .. }) => {
-                self.trace.say(format_args!("damaged {} {number:?}", meta.id));
+                self.trace
+                    .say(format_args!("damaged {} {number:?}", meta.id));
                 if let Some(number) = number {
-                    let is_tainted = self.records[&number].is_tainted;
-                    assert!(is_tainted, "record {number} is sound");
+                    let known = self.records[&number];
+                    assert!(
+                        known.is_tainted || known.is_ghost,
+                        "record {number} is sound"
+                    );
                 }
                 let may_fail = self.fs.failed() > failed || self.has_limits() || meta.stored == 0;
                 assert!(set_aside_at.is_some() || may_fail, "it was not set aside");
@@ -274,9 +286,7 @@ impl World {
     fn sync(&mut self) {
         let result = self.log().sync_acks();
         self.trace.say(format_args!("sync: {result:?}"));
-        if result.is_ok() {
-            self.acks_are_synced();
-        }
+        self.acks_are_synced(result.is_ok());
     }
 
     fn kill(&mut self) {
@@ -300,8 +310,8 @@ impl World {
     fn close(&mut self) {
         let result = self.log.take().unwrap().close();
         self.trace.say(format_args!("close: {result:?}"));
+        self.acks_are_synced(result.is_ok());
         if result.is_ok() {
-            self.acks_are_synced();
             if self.live.is_empty() {
                 let left = of_kind(&self.fs, "segment").len() + of_kind(&self.fs, "acks").len();
                 assert_eq!(left, 0, "{:?}", self.fs.files());
@@ -343,7 +353,8 @@ impl World {
         if !self.flipped.insert((path.clone(), offset)) {
             return;
         }
-        self.trace.say(format_args!("flip {} at {offset}", path.display()));
+        self.trace
+            .say(format_args!("flip {} at {offset}", path.display()));
         self.fs.flip(&path, offset as usize, with);
         self.flips += 1;
         let sequence: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
@@ -361,10 +372,16 @@ impl World {
         }
     }
 
-    fn acks_are_synced(&mut self) {
+    fn acks_are_synced(&mut self, is_successful: bool) {
         for known in self.records.values_mut() {
             let is_acked = matches!(known.fate, Fate::AckWritten | Fate::Acked);
-            if is_acked && known.place.is_some() && !known.is_ack_tainted {
+            if !is_acked || known.place.is_none() {
+                continue;
+            }
+            if !is_successful {
+                known.is_ack_doubtful = true;
+            } else if !known.is_ack_tainted {
+                known.is_ack_doubtful = false;
                 known.fate = Fate::AckSynced;
             }
         }
@@ -396,7 +413,10 @@ impl World {
         self.log = Some(opened.log);
         self.compare();
         assert_eq!(opened.recovered.records, self.live.len() as u64);
-        assert_eq!(opened.recovered.bytes, self.metas.values().map(|m| m.stored).sum::<u64>());
+        assert_eq!(
+            opened.recovered.bytes,
+            self.metas.values().map(|m| m.stored).sum::<u64>()
+        );
         self.check();
     }
 
@@ -423,25 +443,40 @@ impl World {
             }
             let number = meta.at_ms;
             let known = self.records.get_mut(&number).expect("it was appended once");
-            assert_eq!((meta.stored, meta.profiles), (sample(number).stored(), profiles(number)));
+            assert_eq!(
+                (meta.stored, meta.profiles),
+                (sample(number).stored(), profiles(number))
+            );
             match known.fate {
                 Fate::Kept | Fate::Acked => {}
-                // It could not be cut off. Nobody synced it.
-                Fate::Refused => known.is_tainted = true,
+                // It could not be cut off.
+                Fate::Refused => known.is_ghost = true,
                 Fate::AckWritten | Fate::AckSynced => panic!("{number} was acknowledged"),
             }
             known.fate = Fate::Kept;
+            known.is_ack_doubtful = false;
             let before = known.place.replace(meta);
-            assert!(before.is_none_or(|before| before == meta), "{before:?} became {meta:?}");
+            assert!(
+                before.is_none_or(|before| before == meta),
+                "{before:?} became {meta:?}"
+            );
             self.live.insert(meta.id, Some(number));
         }
         for (number, known) in &mut self.records {
-            known.is_ack_tainted = false;
-            let is_there = known.place.is_some_and(|place| self.live.get(&place.id) == Some(&Some(*number)));
+            known.is_ack_tainted = known.is_ack_doubtful;
+            let is_there = known
+                .place
+                .is_some_and(|place| self.live.get(&place.id) == Some(&Some(*number)));
             match known.fate {
                 Fate::Kept if !is_there => {
-                    assert!(known.is_tainted, "record {number} is gone: {known:?}");
-                    assert!(lost > 0, "nobody is told that record {number} is gone");
+                    assert!(
+                        known.is_tainted || known.is_ghost,
+                        "record {number} is gone: {known:?}"
+                    );
+                    assert!(
+                        lost > 0 || known.is_ghost,
+                        "nobody is told of record {number}"
+                    );
                     known.fate = Fate::Acked;
                 }
                 _ => {}
@@ -471,7 +506,10 @@ impl World {
         for segment in loaded.filter(|segment| segment.is_loaded()) {
             let sequence = segment.sequence;
             let found: Vec<_> = segment.live_entries().map(|e| e.meta(sequence)).collect();
-            let ours = self.metas.values().filter(|meta| meta.id.segment == sequence);
+            let ours = self
+                .metas
+                .values()
+                .filter(|meta| meta.id.segment == sequence);
             if ours.eq(&found) {
                 continue;
             }
@@ -491,7 +529,10 @@ impl World {
                 let number = self.live.remove(id).unwrap().unwrap();
                 self.out.remove(id);
                 let known = self.records.get_mut(&number).unwrap();
-                assert!(known.is_tainted, "record {number} is gone");
+                assert!(
+                    known.is_tainted || known.is_ghost,
+                    "record {number} is gone"
+                );
                 known.fate = Fate::Acked;
             }
         }
@@ -501,8 +542,14 @@ impl World {
         self.relearn();
         let stats = self.log().stats();
         assert_eq!(stats.records, self.live.len() as u64);
-        assert_eq!(stats.bytes, self.metas.values().map(|m| m.stored).sum::<u64>());
-        assert_eq!(stats.profiles, self.metas.values().map(|m| m.profiles).sum::<u64>());
+        assert_eq!(
+            stats.bytes,
+            self.metas.values().map(|m| m.stored).sum::<u64>()
+        );
+        assert_eq!(
+            stats.profiles,
+            self.metas.values().map(|m| m.profiles).sum::<u64>()
+        );
         if self.fs.failed() == 0 && !self.has_limits() {
             if !self.had_limits {
                 assert_eq!(stats.disk_bytes, self.fs.used());
@@ -576,7 +623,11 @@ fn sample(number: u64) -> NewRecord {
     NewRecord {
         at_ms: number,
         profiles: profiles(number),
-        payload: vec![content.slice(..middle), Bytes::new(), content.slice(middle..)],
+        payload: vec![
+            content.slice(..middle),
+            Bytes::new(),
+            content.slice(middle..),
+        ],
     }
 }
 
