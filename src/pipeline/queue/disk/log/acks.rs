@@ -17,6 +17,8 @@ use std::{
 };
 
 const ENTRY: usize = 8;
+/// The file may be so much longer than it needs to be, on a disk that fails.
+const MOST_COPIES: u64 = 16;
 /// How much is read at once.
 const STRIDE: usize = 64 << 10;
 
@@ -29,6 +31,8 @@ pub(super) struct Acks {
     pub(super) highest: Option<u32>,
     /// Where the first entry is that says nothing.
     pub(super) damaged: Option<u64>,
+    /// Whether there is a file.
+    pub(super) exists: bool,
     /// Whether it has entries that were not synced.
     pub(super) is_dirty: bool,
     file: Option<Arc<dyn File>>,
@@ -46,7 +50,10 @@ impl Acks {
         tag: u32,
         mut each: impl FnMut(u32),
     ) -> io::Result<Self> {
-        let mut acks = Self::default();
+        let mut acks = Self {
+            exists: true,
+            ..Self::default()
+        };
         let mut buffer = vec![0; STRIDE];
         loop {
             let read = read_full(file, &mut buffer, acks.bytes)?;
@@ -62,6 +69,8 @@ impl Acks {
                 acks.bytes += ENTRY as u64;
             }
             if read < STRIDE {
+                // Whoever wrote them may have ended before they were synced.
+                acks.is_dirty = acks.bytes > 0;
                 return Ok(acks);
             }
         }
@@ -88,30 +97,41 @@ impl Acks {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                let path = names::acks(folder, sequence);
-                self.file.insert(fs.open(&path, Access::Create)?)
-            }
-        };
+        let file = self.file(fs, folder, sequence)?;
         let entries = self.pending.iter();
         let bytes: Vec<u8> = entries
             .flat_map(|number| encode(*number, sequence, tag))
             .collect();
-        write_all(&**file, &mut [IoSlice::new(&bytes)], self.bytes)?;
+        write_all(&*file, &mut [IoSlice::new(&bytes)], self.bytes)?;
         self.bytes += bytes.len() as u64;
         self.pending.clear();
         self.is_dirty = true;
         Ok(())
     }
 
-    /// Makes what was written outlast a power failure.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if let Some(file) = self.file.as_ref().filter(|_| self.is_dirty) {
-            file.sync_data()?;
-            self.is_dirty = false;
+    /// Makes what was written outlast a power failure. Where that fails nobody
+    /// knows what the file holds, so `all` that is acknowledged is written again,
+    /// by the next [`write`](Self::write).
+    pub(super) fn sync(
+        &mut self,
+        fs: &dyn FileSystem,
+        folder: &Path,
+        sequence: u64,
+        all: impl Iterator<Item = u32>,
+    ) -> io::Result<()> {
+        if !self.is_dirty {
+            return Ok(());
         }
+        let file = self.file(fs, folder, sequence)?;
+        if let Err(error) = file.sync_data() {
+            self.pending = all.collect();
+            let again = (self.pending.len() * ENTRY) as u64;
+            if self.bytes > MOST_COPIES * again {
+                self.bytes = 0;
+            }
+            return Err(error);
+        }
+        self.is_dirty = false;
         Ok(())
     }
 
@@ -120,6 +140,20 @@ impl Acks {
         if !self.is_dirty {
             self.file = None;
         }
+    }
+
+    fn file(
+        &mut self,
+        fs: &dyn FileSystem,
+        folder: &Path,
+        sequence: u64,
+    ) -> io::Result<Arc<dyn File>> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => fs.open(&names::acks(folder, sequence), Access::Create)?,
+        };
+        self.exists = true;
+        Ok(Arc::clone(self.file.insert(file)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! | where | bytes | is |
 //! |---|---|---|
 //! | start | 64 | [`SegmentHeader`]: magic, format version, tag, sequence number, created |
-//! | then | 48 + payload + 4 | records: [`RecordHeader`], payload, a mark |
+//! | then | 48 + payload + 8 | records: [`RecordHeader`], payload, a mark: the number, and magic |
 //! | sealed: then | 20 | [`IndexHeader`]: magic, tag, how many entries, their checksum |
 //! | | 44 each | [`Entry`]: a record's number, place, time, profiles, checksum |
 //! | | 64 | [`Trailer`]: where the index is, sums over the records |
@@ -12,7 +12,8 @@
 //! known to be. The *tag* is chosen at random for each segment and is repeated in
 //! all its parts: nothing of another segment, or made by somebody else, is taken
 //! for a part of this one. The mark after a payload tells a record that was
-//! damaged from one whose writing was cut short.
+//! damaged from one whose writing was cut short, and how many were damaged where
+//! the last of them was.
 //!
 //! Other versions keep the place of magic, version and checksum in the segment's
 //! header; everything else may change with the version.
@@ -22,10 +23,10 @@ use bytes::{Buf, BufMut};
 /// What this code writes, and the newest that it reads.
 pub(super) const VERSION: u32 = 1;
 
-/// The mark after a payload.
-pub(super) const MARK: [u8; 4] = *b"\x9dend";
+/// The bytes of the mark after a payload.
+pub(super) const MARK: usize = 8;
 /// A record's bytes that are not payload.
-pub(super) const RECORD_OVERHEAD: u64 = (RecordHeader::BYTES + MARK.len()) as u64;
+pub(super) const RECORD_OVERHEAD: u64 = (RecordHeader::BYTES + MARK) as u64;
 /// Where the records of a segment begin.
 pub(super) const FIRST_RECORD: u64 = SegmentHeader::BYTES as u64;
 
@@ -33,6 +34,8 @@ pub(super) const FIRST_RECORD: u64 = SegmentHeader::BYTES as u64;
 pub(super) const ANCHOR: [u8; 3] = *b"\x9dPR";
 const RECORD_MAGIC: [u8; 4] = *b"\x9dPRr";
 const INDEX_MAGIC: [u8; 4] = *b"\x9dPRi";
+/// Its last byte is not zero, so that a mark is never taken for allocated room.
+const MARK_MAGIC: [u8; 4] = *b"\x9dend";
 const SEGMENT_MAGIC: [u8; 8] = *b"\x9dPRqueue";
 const TRAILER_MAGIC: [u8; 8] = *b"\x9dPRtrail";
 
@@ -186,6 +189,21 @@ impl RecordHeader {
             profiles: self.profiles,
         }
     }
+}
+
+/// The mark after a payload.
+pub(super) fn encode_mark(number: u32) -> [u8; MARK] {
+    let mut bytes = [0; MARK];
+    let mut to = &mut bytes[..];
+    to.put_u32_le(number);
+    to.put_slice(&MARK_MAGIC);
+    bytes
+}
+
+/// The record's number, where there is a mark.
+pub(super) fn decode_mark(mut bytes: &[u8]) -> Option<u32> {
+    let number = bytes.try_get_u32_le().ok()?;
+    (bytes == MARK_MAGIC).then_some(number)
 }
 
 // === impl IndexHeader ===

@@ -244,7 +244,7 @@ impl Log {
         for sequence in touched {
             let written = self.write_acks(sequence);
             self.note(sequence);
-            self.finish(sequence);
+            _ = self.finish(sequence);
             self.relax(sequence);
             result = result.and(written);
         }

@@ -172,7 +172,8 @@ impl Log {
             totals: Totals::default(),
             retired: Vec::new(),
             unsynced: Vec::new(),
-            is_folder_dirty: false,
+            // Whoever had it open may have ended before it was synced.
+            is_folder_dirty: !listing.acks.is_empty(),
         }
     }
 
@@ -227,7 +228,7 @@ impl Log {
         self.totals += segment.live;
         self.segments.insert(sequence, segment);
         self.note(sequence);
-        self.finish(sequence);
+        _ = self.finish(sequence);
         self.relax(sequence);
     }
 
@@ -264,7 +265,6 @@ impl Log {
     fn retire_orphans(&mut self, listing: &Listing) {
         for (sequence, bytes) in &listing.acks {
             if !listing.segments.contains_key(sequence) {
-                self.is_folder_dirty = true;
                 self.retired.push(Retired {
                     sequence: *sequence,
                     bytes: *bytes,
@@ -357,30 +357,30 @@ pub(super) fn locate(reader: &Reader, segment: &Segment) -> io::Result<Vec<Entry
     Ok(entries)
 }
 
-/// Profiles that were counted and cannot be found keep their place, in a record
-/// that is lost, until its reader was told.
+/// Records and profiles that were counted and cannot be found keep their place,
+/// in records that are lost, until their reader was told.
 fn account(entries: &mut Vec<Entry>, segment: &Segment) {
     let sound = entries.iter().filter(|entry| !entry.lost);
     let found: Totals = sound.map(Totals::of).sum();
     let missing = segment.whole.profiles.saturating_sub(found.profiles);
-    let next = entries
-        .last()
-        .map_or(0, |last| last.number.saturating_add(1));
-    let mut lost = entries.iter_mut().filter(|entry| entry.lost);
-    match lost.next() {
-        Some(first) => {
-            first.profiles = missing;
-            lost.for_each(|entry| entry.profiles = 0);
-        }
-        None if missing > 0 => entries.push(Entry {
-            number: next,
+    let has_lost = found.records < entries.len() as u64;
+    let wanted = segment
+        .whole
+        .records
+        .max(u64::from(missing > 0 && !has_lost));
+    while (entries.len() as u64) < wanted {
+        let last = entries.last();
+        entries.push(Entry {
+            number: last.map_or(0, |last| last.number.saturating_add(1)),
             lost: true,
             offset: segment.end,
-            profiles: missing,
-            at_ms: segment.times.map_or(0, |(_, newest)| newest),
+            at_ms: last.map_or(0, |last| last.at_ms),
             ..Entry::default()
-        }),
-        None => {}
+        });
+    }
+    let lost = entries.iter_mut().filter(|entry| entry.lost);
+    for (index, entry) in lost.enumerate() {
+        entry.profiles = if index == 0 { missing } else { 0 };
     }
 }
 

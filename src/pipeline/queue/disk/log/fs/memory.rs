@@ -8,6 +8,7 @@
 use super::{Access, Entry, File, FileSystem};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     io::{self, ErrorKind, IoSlice},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +17,7 @@ use std::{
 const SECTOR: usize = 512;
 
 /// A file system in memory; clones are the same one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryFileSystem(Arc<Mutex<State>>);
 
 /// What calls were made, since the last look.
@@ -71,6 +72,7 @@ struct State {
     nodes: Vec<Node>,
     capacity: Option<u64>,
     is_read_only: bool,
+    is_paused: bool,
     planned: Vec<(Call, usize, Fault)>,
     chance: u64,
     happened: u64,
@@ -123,6 +125,17 @@ impl MemoryFileSystem {
         let mut state = self.state();
         state.chance = of_thousand;
         state.planned.clear();
+    }
+
+    /// Lets nothing fail for a while.
+    pub fn pause_faults(&self, is_paused: bool) {
+        self.state().is_paused = is_paused;
+    }
+
+    /// Whether the disk is read-only or bounded.
+    pub fn has_limits(&self) -> bool {
+        let state = self.state();
+        state.is_read_only || state.capacity.is_some()
     }
 
     /// How many calls have failed.
@@ -224,6 +237,12 @@ impl MemoryFileSystem {
     }
 }
 
+impl fmt::Debug for MemoryFileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryFileSystem")
+    }
+}
+
 impl FileSystem for MemoryFileSystem {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state();
@@ -301,6 +320,10 @@ impl FileSystem for MemoryFileSystem {
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         Ok(self.state().free())
     }
+
+    fn random(&self) -> u32 {
+        random(&mut self.state().random) as u32
+    }
 }
 
 // === impl State ===
@@ -325,6 +348,9 @@ impl State {
 
     /// Whether this call fails.
     fn planned(&mut self, call: Call) -> Option<Fault> {
+        if self.is_paused {
+            return None;
+        }
         let of_this_kind = self.planned.iter_mut().filter(|(kind, ..)| *kind == call);
         let mut due = None;
         for (_, after, fault) in of_this_kind {

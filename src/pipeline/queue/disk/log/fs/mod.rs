@@ -40,6 +40,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// The bytes that this process may still write to the volume of a folder.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+
+    /// Any number: chance is part of the world outside.
+    fn random(&self) -> u32;
 }
 
 /// An open file.

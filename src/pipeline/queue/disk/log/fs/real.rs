@@ -64,6 +64,10 @@ impl FileSystem for RealFileSystem {
         let volume = statvfs(folder)?;
         Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
     }
+
+    fn random(&self) -> u32 {
+        rand::random()
+    }
 }
 
 // === impl File ===
