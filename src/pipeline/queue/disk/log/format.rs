@@ -394,7 +394,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(all.len(), 64 + 48 + 20 + 44 + 64);
-        assert_eq!(format!("{:08x}", crc32fast::hash(&all)), "18d451d5");
+        assert_eq!(format!("{:08x}", crc32fast::hash(&all)), "4f093dfb");
     }
 
     #[test]

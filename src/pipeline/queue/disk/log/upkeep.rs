@@ -12,7 +12,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     sync::Arc,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// A segment that was removed before its acknowledgements.
 #[derive(Clone, Copy, Debug)]
