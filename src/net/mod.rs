@@ -11,6 +11,7 @@
 
 pub mod connect;
 mod credentials;
+mod gathered;
 pub mod grpc;
 pub mod http;
 pub mod listen;
@@ -20,6 +21,7 @@ pub mod resolve;
 pub mod serve;
 mod spawn;
 mod stream;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;

@@ -29,7 +29,6 @@ pub mod listener;
 pub mod metadata;
 pub mod server;
 pub mod settings;
-mod streams;
 #[cfg(test)]
 mod tests;
 

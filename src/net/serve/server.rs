@@ -9,10 +9,14 @@
 use super::{
     Answer,
     listener::{Endpoint, Listener},
-    streams::{Streams, Together},
 };
 use crate::{
-    net::{listen::BindError, tls::LiveServerTls},
+    net::{
+        gathered::Gathered,
+        listen::BindError,
+        streams::{Streams, Together},
+        tls::LiveServerTls,
+    },
     runtime::Tasks,
 };
 use http::{Request, Response};
@@ -292,10 +296,10 @@ impl Shared {
             Some(io) => io,
             None => return,
         };
-        let heard = Heard {
+        let io = Gathered::new(Heard {
             io,
             activity: activity.clone(),
-        };
+        });
         let service = OfConnection {
             handler: self.handler.clone(),
             peer,
@@ -303,8 +307,8 @@ impl Shared {
         };
         let streams = Streams::default();
         let http = http(&self.bounds, &streams);
-        let connection = http.serve_connection(TokioIo::new(heard), service);
-        let mut serving = Together::new(connection, streams);
+        let connection = http.serve_connection(TokioIo::new(io.clone()), service);
+        let mut serving = Together::new(connection, streams, io);
         let grace = tokio::select! {
             // Whatever went wrong with the connection, it is over.
             _ = &mut serving => return,
