@@ -25,6 +25,7 @@ pub mod coding;
 pub mod cors;
 pub mod failure;
 pub mod grpc;
+mod heard;
 pub mod listener;
 pub mod metadata;
 pub mod server;

@@ -8,6 +8,7 @@
 
 use super::{
     Answer,
+    heard::Heard,
     listener::{Endpoint, Listener},
 };
 use crate::{
@@ -39,7 +40,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -141,7 +142,7 @@ struct Shared {
 
 /// What is known of a connection.
 #[derive(Debug)]
-struct Activity {
+pub(super) struct Activity {
     since: Instant,
     /// Bytes heard, up to the length of the preface.
     heard: AtomicUsize,
@@ -155,12 +156,6 @@ struct Activity {
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Activity>);
-
-/// A stream that notes whether anything was heard.
-struct Heard {
-    io: Box<dyn Io>,
-    activity: Arc<Activity>,
-}
 
 /// The handler as hyper wants it, for one connection.
 struct OfConnection {
@@ -296,10 +291,7 @@ impl Shared {
             Some(io) => io,
             None => return,
         };
-        let io = Gathered::new(Heard {
-            io,
-            activity: activity.clone(),
-        });
+        let io = Gathered::new(Heard::new(io, &activity));
         let service = OfConnection {
             handler: self.handler.clone(),
             peer,
@@ -360,7 +352,7 @@ async fn wait(time: Option<Duration>) {
 // === impl Activity ===
 
 impl Activity {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
@@ -396,6 +388,14 @@ impl Activity {
                 Some(next) => sleep_until(next).await,
                 None => return pending().await,
             }
+        }
+    }
+
+    /// So many bytes more were heard.
+    pub(super) fn heard(&self, more: usize) {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard < PREFACE {
+            self.heard.store(heard + more, Ordering::Relaxed);
         }
     }
 
@@ -458,54 +458,5 @@ impl Future for Making {
             Some(busy) => answer.keeping(busy),
             None => answer,
         })))
-    }
-}
-
-// === impl Heard ===
-
-impl AsyncRead for Heard {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let heard = self.activity.heard.load(Ordering::Relaxed);
-        if heard < PREFACE {
-            let more = buf.filled().len() - before;
-            self.activity.heard.store(heard + more, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
