@@ -173,7 +173,7 @@ struct Making {
 // === impl Peer ===
 
 impl Peer {
-    pub(super) fn new(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         Self(address.into())
     }
 
