@@ -12,7 +12,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     sync::Arc,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// A segment that was removed before its acknowledgements.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +118,7 @@ impl Log {
             index: segment.end,
             records: segment.whole.records,
             profiles: segment.whole.profiles,
+            bytes: segment.whole.bytes,
             oldest_ms: first.at_ms,
             newest_ms: last.at_ms,
         };

@@ -2,7 +2,7 @@
 //! that fails, fills up, forgets and is damaged.
 //!
 //! `QUEUE_MODEL_CASES` says how many cases are run, `QUEUE_MODEL_SEED` which is
-//! the first: a failure prints what runs it again.
+//! the first. A failure prints what runs it again, which also prints what was done.
 
 use super::{super::*, *};
 use crate::pipeline::queue::disk::log::fs::memory::MemoryFileSystem;
@@ -76,6 +76,7 @@ enum Fate {
 /// What was done; printed when a case fails.
 struct Trace {
     seed: u64,
+    is_wanted: bool,
     text: String,
 }
 
@@ -110,6 +111,7 @@ impl World {
             had_limits: false,
             trace: Trace {
                 seed,
+                is_wanted: std::env::var("QUEUE_MODEL_SEED").is_ok(),
                 text: String::new(),
             },
         }
@@ -258,8 +260,8 @@ impl World {
 
     fn ack_these(&mut self, metas: &[Meta]) {
         let result = self.log().ack(metas);
-        let ids: Vec<_> = metas.iter().map(|meta| meta.id.to_string()).collect();
-        self.trace.say(format_args!("ack {ids:?}: {result:?}"));
+        let ids = metas.iter().map(|meta| meta.id);
+        self.trace.say(format_args!("ack {:?}: {result:?}", ids.collect::<Vec<_>>()));
         for meta in metas {
             if let Some(number) = self.live.remove(&meta.id).flatten() {
                 let known = self.records.get_mut(&number).unwrap();
@@ -641,16 +643,19 @@ fn content(number: u64) -> Bytes {
     let length = match random.below(20) {
         0 => 0,
         1 => 1600,
-        _ => random.below(400),
+        _ => random.below(400) as usize,
     };
-    (0..length).map(|_| random.below(256) as u8).collect()
+    let words = std::iter::repeat_with(|| random.next().to_le_bytes());
+    words.flatten().take(length).collect()
 }
 
 // === impl Trace ===
 
 impl Trace {
     fn say(&mut self, what: fmt::Arguments<'_>) {
-        writeln!(self.text, "{what}").unwrap();
+        if self.is_wanted {
+            writeln!(self.text, "{what}").unwrap();
+        }
     }
 }
 
