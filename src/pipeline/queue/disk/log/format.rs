@@ -435,19 +435,22 @@ mod tests {
     fn every_damaged_bit_is_seen() {
         let index = encode_index(7, &[HEADER.entry(64)]);
         let end = HEADER.entry(64).end();
-        let all: [(&[u8], &dyn Fn(&[u8]) -> bool); 4] = [
-            (&HEADER.encode(), &|b| RecordHeader::decode(b).is_some()),
-            (&TRAILER.encode(), &|b| Trailer::decode(b, 156).is_some()),
-            (&encode_mark(7, 3), &|b| decode_mark(b, 7) == Some(3)),
-            (&index, &|b| decode_index(b, 7, end).is_some()),
-        ];
-        for (bytes, is_read) in all {
-            assert!(is_read(bytes));
-            for bit in 0..bytes.len() * 8 {
-                let mut damaged = bytes.to_vec();
-                damaged[bit / 8] ^= 1 << (bit % 8);
-                assert!(!is_read(&damaged), "bit {bit} of {}", bytes.len());
-            }
+        all_bits_count(&HEADER.encode(), |bytes| {
+            RecordHeader::decode(bytes).is_some()
+        });
+        all_bits_count(&encode_mark(7, 3), |bytes| decode_mark(bytes, 7) == Some(3));
+        all_bits_count(&index, |bytes| decode_index(bytes, 7, end).is_some());
+        all_bits_count(&TRAILER.encode(), |bytes| {
+            Trailer::decode(bytes, 156).is_some()
+        });
+    }
+
+    fn all_bits_count(bytes: &[u8], is_read: impl Fn(&[u8]) -> bool) {
+        assert!(is_read(bytes));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_read(&damaged), "bit {bit} of {}", bytes.len());
         }
     }
 

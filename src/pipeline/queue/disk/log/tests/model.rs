@@ -10,9 +10,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     ops::Range,
+    sync::LazyLock,
 };
 
-const CASES: u64 = 1500;
+const CASES: u64 = 2000;
 const OPERATIONS: u64 = 60;
 
 const SMALL: Options = Options {
@@ -261,7 +262,10 @@ impl World {
     fn ack_these(&mut self, metas: &[Meta]) {
         let result = self.log().ack(metas);
         let ids = metas.iter().map(|meta| meta.id);
-        self.trace.say(format_args!("ack {:?}: {result:?}", ids.collect::<Vec<_>>()));
+        self.trace.say(format_args!(
+            "ack {:?}: {result:?}",
+            ids.collect::<Vec<_>>()
+        ));
         for meta in metas {
             if let Some(number) = self.live.remove(&meta.id).flatten() {
                 let known = self.records.get_mut(&number).unwrap();
@@ -313,11 +317,9 @@ impl World {
         let result = self.log.take().unwrap().close();
         self.trace.say(format_args!("close: {result:?}"));
         self.acks_are_synced(result.is_ok());
-        if result.is_ok() {
-            if self.live.is_empty() {
-                let left = of_kind(&self.fs, "segment").len() + of_kind(&self.fs, "acks").len();
-                assert_eq!(left, 0, "{:?}", self.fs.files());
-            }
+        if result.is_ok() && self.live.is_empty() {
+            let left = of_kind(&self.fs, "segment").len() + of_kind(&self.fs, "acks").len();
+            assert_eq!(left, 0, "{:?}", self.fs.files());
         }
         self.open();
     }
@@ -637,16 +639,20 @@ fn profiles(number: u64) -> u64 {
     1 + number % 4
 }
 
-/// 0 to 400 bytes, and now and then more than a segment.
+/// 0 to 400 bytes, and now and then more than a segment; a piece of noise.
 fn content(number: u64) -> Bytes {
+    static NOISE: LazyLock<Bytes> = LazyLock::new(|| {
+        let mut random = Random(0);
+        (0..8000).map(|_| random.next() as u8).collect()
+    });
     let mut random = Random(number);
     let length = match random.below(20) {
         0 => 0,
         1 => 1600,
         _ => random.below(400) as usize,
     };
-    let words = std::iter::repeat_with(|| random.next().to_le_bytes());
-    words.flatten().take(length).collect()
+    let start = random.below(6400) as usize;
+    NOISE.slice(start..start + length)
 }
 
 // === impl Trace ===
