@@ -1,12 +1,13 @@
 //! The file of a segment's acknowledgements: 8 bytes for each, the record's
-//! number and a check.
+//! number and a check, which covers the segment's tag, so that the file speaks of
+//! no other segment.
 //!
 //! An entry is written at once, so that the end of the process forgets none, and
 //! synced every now and then, so that a power failure forgets few. One that is
-//! torn or damaged is ignored: its record is delivered again. The check covers
-//! the segment's tag, so that the file speaks of no other segment.
+//! torn or damaged is ignored: its record is delivered again.
 
 use super::{
+    format::check,
     fs::{Access, File, FileSystem, read_full, write_all},
     names,
 };
@@ -44,12 +45,7 @@ pub(super) struct Acks {
 impl Acks {
     /// Reads the acknowledgements of a segment, and calls `each` with every
     /// number; it may come several times.
-    pub(super) fn read(
-        file: &dyn File,
-        sequence: u64,
-        tag: u32,
-        mut each: impl FnMut(u32),
-    ) -> io::Result<Self> {
+    pub(super) fn read(file: &dyn File, tag: u32, mut each: impl FnMut(u32)) -> io::Result<Self> {
         let mut acks = Self {
             exists: true,
             ..Self::default()
@@ -59,7 +55,7 @@ impl Acks {
             let read = read_full(file, &mut buffer, acks.bytes)?;
             let (entries, _) = buffer.get(..read).unwrap_or_default().as_chunks::<ENTRY>();
             for entry in entries {
-                match decode(entry, sequence, tag) {
+                match decode(entry, tag) {
                     Some(number) => {
                         acks.highest = acks.highest.max(Some(number));
                         each(number);
@@ -99,9 +95,7 @@ impl Acks {
         }
         let file = self.file(fs, folder, sequence)?;
         let entries = self.pending.iter();
-        let bytes: Vec<u8> = entries
-            .flat_map(|number| encode(*number, sequence, tag))
-            .collect();
+        let bytes: Vec<u8> = entries.flat_map(|number| encode(*number, tag)).collect();
         write_all(&*file, &mut [IoSlice::new(&bytes)], self.bytes)?;
         self.bytes += bytes.len() as u64;
         self.pending.clear();
@@ -157,22 +151,14 @@ impl Acks {
     }
 }
 
-fn encode(number: u32, sequence: u64, tag: u32) -> [u8; ENTRY] {
+fn encode(number: u32, tag: u32) -> [u8; ENTRY] {
     let [a, b, c, d] = number.to_le_bytes();
-    let [e, f, g, h] = check(number, sequence, tag).to_le_bytes();
+    let [e, f, g, h] = check(tag, number).to_le_bytes();
     [a, b, c, d, e, f, g, h]
 }
 
-fn decode(entry: &[u8; ENTRY], sequence: u64, tag: u32) -> Option<u32> {
+fn decode(entry: &[u8; ENTRY], tag: u32) -> Option<u32> {
     let [a, b, c, d, e, f, g, h] = *entry;
     let number = u32::from_le_bytes([a, b, c, d]);
-    (check(number, sequence, tag) == u32::from_le_bytes([e, f, g, h])).then_some(number)
-}
-
-fn check(number: u32, sequence: u64, tag: u32) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&number.to_le_bytes());
-    hasher.update(&tag.to_le_bytes());
-    hasher.update(&sequence.to_le_bytes());
-    hasher.finalize()
+    (check(tag, number) == u32::from_le_bytes([e, f, g, h])).then_some(number)
 }

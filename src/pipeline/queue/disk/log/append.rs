@@ -321,7 +321,7 @@ impl Run {
         let marks: Vec<_> = self
             .entries
             .iter()
-            .map(|entry| encode_mark(entry.number))
+            .map(|entry| encode_mark(self.tag, entry.number))
             .collect();
         let mut pieces = Vec::new();
         pieces.extend(begin.iter().map(|header| IoSlice::new(header)));

@@ -305,8 +305,8 @@ pub(super) fn recover_acks(
 ) -> io::Result<()> {
     let path = names::acks(folder, segment.sequence);
     let file = fs.open(&path, Access::Read)?;
-    let (sequence, tag) = (segment.sequence, segment.tag);
-    segment.acks = Acks::read(&*file, sequence, tag, |number| segment.mark_acked(number))?;
+    let tag = segment.tag;
+    segment.acks = Acks::read(&*file, tag, |number| segment.mark_acked(number))?;
     Ok(())
 }
 

@@ -225,7 +225,7 @@ impl Scanner<'_> {
     /// The number in the mark that ends at `end`.
     fn mark_before(&mut self, end: u64) -> io::Result<Option<u32>> {
         let bytes = self.window.get(end.saturating_sub(MARK as u64), MARK)?;
-        Ok(decode_mark(bytes))
+        Ok(decode_mark(bytes, self.found.tag.unwrap_or_default()))
     }
 
     /// What is sound at `offset`, and belongs to this segment.

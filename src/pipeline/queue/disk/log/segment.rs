@@ -94,7 +94,7 @@ impl Segment {
         let whole = Totals {
             records: trailer.records,
             profiles: trailer.profiles,
-            bytes: trailer.index - FIRST_RECORD,
+            bytes: trailer.bytes,
         };
         Self {
             end: trailer.index,

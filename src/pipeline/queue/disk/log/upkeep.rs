@@ -53,12 +53,12 @@ impl Log {
     /// has lost nothing; it may deliver more than once what was acknowledged
     /// since the last [`sync_acks`](Self::sync_acks) if the power fails too.
     pub fn close(mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        if let Some(active) = self.active.take() {
-            if let Some(segment) = self.segments.get_mut(&active.sequence) {
-                result = active.file.truncate(segment.end);
-            }
-        }
+        let active = self.active.take();
+        let segment = active.as_ref().and_then(|a| self.segments.get(&a.sequence));
+        let result = match active.as_ref().zip(segment) {
+            Some((active, segment)) => active.file.truncate(segment.end),
+            None => Ok(()),
+        };
         result.and(self.sync_acks())
     }
 
@@ -118,6 +118,7 @@ impl Log {
             index: segment.end,
             records: segment.whole.records,
             profiles: segment.whole.profiles,
+            bytes: segment.whole.bytes,
             oldest_ms: first.at_ms,
             newest_ms: last.at_ms,
         };

@@ -22,7 +22,8 @@ const MAX_PIECES: usize = 1024;
 
 /// Folders, and the files in them. Calls block.
 pub trait FileSystem: fmt::Debug + Send + Sync {
-    /// Makes a folder and those above it; it may be there already.
+    /// Makes a folder and those above it, so that they outlast a power failure; it
+    /// may be there already.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// What is in a folder, in any order.

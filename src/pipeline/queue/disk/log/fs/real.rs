@@ -19,7 +19,19 @@ pub struct RealFileSystem;
 
 impl FileSystem for RealFileSystem {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o750).create(folder)
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let above = folder.parent().filter(|path| !path.as_os_str().is_empty());
+        if let Some(above) = above {
+            self.create_folder(above)?;
+        }
+        match DirBuilder::new().mode(0o750).create(folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            created => created?,
+        }
+        // A folder that is forgotten takes along all that was synced in it.
+        self.sync_folder(above.unwrap_or(Path::new(".")))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {

@@ -1,5 +1,7 @@
 mod basics;
+mod damage;
 mod model;
+mod real;
 
 use super::{
     AppendError, Log, Meta, NewRecord, OpenError, Opened, Options, Order,

@@ -2,7 +2,7 @@
 //! that fails, fills up, forgets and is damaged.
 //!
 //! `QUEUE_MODEL_CASES` says how many cases are run, `QUEUE_MODEL_SEED` which is
-//! the first: a failure prints what runs it again.
+//! the first. A failure prints what runs it again, which also prints what was done.
 
 use super::{super::*, *};
 use crate::pipeline::queue::disk::log::fs::memory::MemoryFileSystem;
@@ -10,9 +10,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     ops::Range,
+    sync::LazyLock,
 };
 
-const CASES: u64 = 1500;
+const CASES: u64 = 2000;
 const OPERATIONS: u64 = 60;
 
 const SMALL: Options = Options {
@@ -76,6 +77,7 @@ enum Fate {
 /// What was done; printed when a case fails.
 struct Trace {
     seed: u64,
+    is_wanted: bool,
     text: String,
 }
 
@@ -110,6 +112,7 @@ impl World {
             had_limits: false,
             trace: Trace {
                 seed,
+                is_wanted: std::env::var("QUEUE_MODEL_SEED").is_ok(),
                 text: String::new(),
             },
         }
@@ -258,8 +261,11 @@ impl World {
 
     fn ack_these(&mut self, metas: &[Meta]) {
         let result = self.log().ack(metas);
-        let ids: Vec<_> = metas.iter().map(|meta| meta.id.to_string()).collect();
-        self.trace.say(format_args!("ack {ids:?}: {result:?}"));
+        let ids = metas.iter().map(|meta| meta.id);
+        self.trace.say(format_args!(
+            "ack {:?}: {result:?}",
+            ids.collect::<Vec<_>>()
+        ));
         for meta in metas {
             if let Some(number) = self.live.remove(&meta.id).flatten() {
                 let known = self.records.get_mut(&number).unwrap();
@@ -311,11 +317,9 @@ impl World {
         let result = self.log.take().unwrap().close();
         self.trace.say(format_args!("close: {result:?}"));
         self.acks_are_synced(result.is_ok());
-        if result.is_ok() {
-            if self.live.is_empty() {
-                let left = of_kind(&self.fs, "segment").len() + of_kind(&self.fs, "acks").len();
-                assert_eq!(left, 0, "{:?}", self.fs.files());
-            }
+        if result.is_ok() && self.live.is_empty() {
+            let left = of_kind(&self.fs, "segment").len() + of_kind(&self.fs, "acks").len();
+            assert_eq!(left, 0, "{:?}", self.fs.files());
         }
         self.open();
     }
@@ -635,22 +639,29 @@ fn profiles(number: u64) -> u64 {
     1 + number % 4
 }
 
-/// 0 to 400 bytes, and now and then more than a segment.
+/// 0 to 400 bytes, and now and then more than a segment; a piece of noise.
 fn content(number: u64) -> Bytes {
+    static NOISE: LazyLock<Bytes> = LazyLock::new(|| {
+        let mut random = Random(0);
+        (0..8000).map(|_| random.next() as u8).collect()
+    });
     let mut random = Random(number);
     let length = match random.below(20) {
         0 => 0,
         1 => 1600,
-        _ => random.below(400),
+        _ => random.below(400) as usize,
     };
-    (0..length).map(|_| random.below(256) as u8).collect()
+    let start = random.below(6400) as usize;
+    NOISE.slice(start..start + length)
 }
 
 // === impl Trace ===
 
 impl Trace {
     fn say(&mut self, what: fmt::Arguments<'_>) {
-        writeln!(self.text, "{what}").unwrap();
+        if self.is_wanted {
+            writeln!(self.text, "{what}").unwrap();
+        }
     }
 }
 
