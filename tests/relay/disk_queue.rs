@@ -37,7 +37,7 @@ impl Folder {
     }
 
     /// The extension, and that it runs.
-    fn storage(&self, more: &str) -> String {
+    pub fn storage(&self, more: &str) -> String {
         storage(self.path(), more)
     }
 

@@ -117,7 +117,7 @@ pub fn try_post(address: &str, headers: &str, body: &[u8]) -> io::Result<(u16, V
 pub const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
 
 /// A gRPC client, and what it trusts.
-fn client(endpoint: &str, tls: ClientTls) -> ProfilesServiceClient<GrpcChannel> {
+pub fn client(endpoint: &str, tls: ClientTls) -> ProfilesServiceClient<GrpcChannel> {
     let settings = GrpcClientSettings {
         endpoint: endpoint.to_owned(),
         tls,
@@ -135,7 +135,7 @@ fn export(
     runtime.block_on(client.export(message)).map(|_| ())
 }
 
-fn insecure() -> ClientTls {
+pub fn insecure() -> ClientTls {
     ClientTls {
         insecure: true,
         ..ClientTls::default()

@@ -23,6 +23,11 @@ fn service() -> String {
 
 /// Waits until nothing comes in and nothing is left to send.
 pub fn settle(relay: &Relay, target: &Target) {
+    settle_of(relay, target, "parca");
+}
+
+/// The same of any exporter.
+pub fn settle_of(relay: &Relay, target: &Target, exporter: &str) {
     target.set(|_| target::not_found());
     let accepted = until("no scrape is under way", || {
         let before = relay.metrics().accepted();
@@ -31,7 +36,7 @@ pub fn settle(relay: &Relay, target: &Target) {
     });
     relay.until("the queue is empty", |metrics| {
         assert_eq!(metrics.accepted(), accepted);
-        metrics.books("parca").queued == 0
+        metrics.books(exporter).queued == 0
     });
 }
 

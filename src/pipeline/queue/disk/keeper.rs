@@ -182,6 +182,7 @@ impl Keeper {
         match self.write(&records) {
             Ok(metas) => {
                 self.wrote();
+                self.hand_over(&metas);
                 for (reply, meta) in taken.into_iter().zip(metas) {
                     // Who asked is gone: it was never accepted.
                     if reply.send(Ok(Place::Disk(meta))).is_err() {
@@ -198,6 +199,20 @@ impl Keeper {
                     };
                     let _ = reply.send(answer);
                 }
+            }
+        }
+    }
+
+    /// Takes the records that were just written, which are the newest, out of what
+    /// can be read back: until they are released they are theirs who wrote them.
+    fn hand_over(&mut self, written: &[Meta]) {
+        let Some(first) = written.first() else {
+            return;
+        };
+        for _ in written {
+            let newest = self.log.next(Order::NewestFirst);
+            if let Some(older) = newest.filter(|newest| newest.id < first.id) {
+                return self.log.release(&older);
             }
         }
     }
