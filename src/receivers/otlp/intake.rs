@@ -14,6 +14,7 @@ use crate::{
             Compression, Request, Unreadable,
             json::{self, JsonError},
         },
+        pprof::claimed_size,
     },
     runtime::blocking,
 };
@@ -235,14 +236,14 @@ fn compression(coding: Coding) -> Compression {
 /// The inflated size that a body claims. It may lie.
 fn claimed(wire: &Bytes, compression: Compression) -> u64 {
     let length = wire.len() as u64;
-    match (compression, &wire[..]) {
-        (Compression::Gzip, [.., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]).into(),
-        (Compression::Zstd, frame) => zstd::zstd_safe::get_frame_content_size(frame)
+    match compression {
+        Compression::None => length,
+        Compression::Gzip => claimed_size(wire).into(),
+        Compression::Zstd => zstd::zstd_safe::get_frame_content_size(wire)
             .ok()
             .flatten()
             // Who streams does not know the size in advance.
             .unwrap_or(length * 8),
-        _ => length,
     }
 }
 
