@@ -66,7 +66,9 @@ fn changed(fs: &MemoryFileSystem, data: &[u8]) {
     let mut log = open(fs);
     for number in 0..12_u64 {
         let content = Bytes::from(vec![number as u8; 40 * (number as usize % 5)]);
-        let metas = log.append(&[record(number, content)]).expect("it is appended");
+        let metas = log
+            .append(&[record(number, content)])
+            .expect("it is appended");
         if number % 4 == 1 {
             log.ack(&metas).expect("it is acknowledged");
         }
@@ -83,13 +85,21 @@ fn changed(fs: &MemoryFileSystem, data: &[u8]) {
         let offset = offset % content.len().max(1);
         let end = (offset + usize::from(*with)).min(content.len());
         match what % 8 {
-            0 => content.iter_mut().skip(offset).take(1).for_each(|byte| *byte ^= with),
+            0 => content
+                .iter_mut()
+                .skip(offset)
+                .take(1)
+                .for_each(|byte| *byte ^= with),
             1 => content.truncate(offset),
             2 => content[offset..end].fill(0),
             3 => content.copy_within(offset..end, 0),
             4 => content.extend_from_within(offset..end),
             5 => mend_all(&mut content),
-            6 => content.iter_mut().skip(offset).take(1).for_each(|byte| *byte = *with),
+            6 => content
+                .iter_mut()
+                .skip(offset)
+                .take(1)
+                .for_each(|byte| *byte = *with),
             _ => drop(content.drain(offset..end)),
         }
         fs.put(path, &content);
@@ -116,7 +126,8 @@ fn mend_all(content: &mut [u8]) {
 
 fn mend(content: &mut [u8], at: usize, length: usize) {
     let header = content.get_mut(at..at + length);
-    if let Some((content, checksum)) = header.and_then(|header| header.split_last_chunk_mut::<4>()) {
+    if let Some((content, checksum)) = header.and_then(|header| header.split_last_chunk_mut::<4>())
+    {
         *checksum = crc32fast::hash(content).to_le_bytes();
     }
 }
@@ -142,17 +153,25 @@ fn works(fs: &MemoryFileSystem) {
             }
             _ = snapshot.verify();
         });
-        assert!(taken <= SLACK + 40 * total, "{taken} bytes were taken for {total}");
+        assert!(
+            taken <= SLACK + 40 * total,
+            "{taken} bytes were taken for {total}"
+        );
     }
     let (opened, taken) = peak(|| Log::open(shared, Path::new(FOLDER), OPTIONS));
-    assert!(taken <= SLACK + 40 * total, "{taken} bytes were taken for {total}");
+    assert!(
+        taken <= SLACK + 40 * total,
+        "{taken} bytes were taken for {total}"
+    );
     let Ok(opened) = opened else {
         // A newer format.
         return;
     };
     let mut log = opened.log;
     let content = Bytes::from_static(b"something new");
-    let appended = log.append(&[record(77, content.clone())]).expect("it is appended");
+    let appended = log
+        .append(&[record(77, content.clone())])
+        .expect("it is appended");
     let reader = log.reader();
     let mut seen = 0;
     let mut metas = Vec::new();
@@ -163,19 +182,29 @@ fn works(fs: &MemoryFileSystem) {
             seen += 1;
         }
         metas.push(meta);
-        assert!(metas.len() <= total + 1, "{} records in {total} bytes", metas.len());
+        assert!(
+            metas.len() <= total + 1,
+            "{} records in {total} bytes",
+            metas.len()
+        );
     }
     assert_eq!(seen, 1, "what was appended comes out once");
     drop(log);
     let mut log = open(fs);
     let again = std::iter::from_fn(|| log.next(Order::NewestFirst));
     let metas: Vec<_> = again.collect();
-    assert!(metas.contains(&appended[0]), "what was appended comes again");
+    assert!(
+        metas.contains(&appended[0]),
+        "what was appended comes again"
+    );
     log.ack(&metas).expect("all is acknowledged");
     let stats = log.stats();
     assert_eq!((stats.records, stats.profiles, stats.bytes), (0, 0, 0));
     log.close().expect("it is closed");
-    let ours = |path: &PathBuf| path.extension().is_some_and(|e| e == "segment" || e == "acks");
+    let ours = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|e| e == "segment" || e == "acks")
+    };
     assert!(!fs.files().iter().any(ours), "{:?}", fs.files());
 }
 
