@@ -219,7 +219,8 @@ impl Log {
 
     /// Acknowledges records, in any order, whether they were handed out or not;
     /// those that are acknowledged already are passed over. Segments of which
-    /// none is left are removed.
+    /// none is left are removed; the one that is written once it is full, or the
+    /// log is closed.
     ///
     /// After an error they are acknowledged all the same, for this log; what
     /// could not be written is tried again by the next call and by

@@ -19,7 +19,7 @@ use super::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -91,7 +91,7 @@ pub enum OpenError {
         found: u32,
     },
     /// The system refused a step.
-    #[error("cannot {step} {}: {source}", path.display())]
+    #[error("cannot {step} {}: {source}{}", path.display(), way_out(source))]
     Io {
         /// What was tried.
         step: &'static str,
@@ -271,6 +271,18 @@ impl Log {
                 });
             }
         }
+    }
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => ": let the relay's user write there",
+        ErrorKind::ReadOnlyFilesystem => ": name a folder on a writable file system",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": make room on the volume",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            ": name a folder, not a file or a path through one"
+        }
+        _ => "",
     }
 }
 

@@ -73,6 +73,21 @@ fn nobody_else_may_read_what_is_queued() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_made_says_what_to_do() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let refused = Log::open(
+        Arc::new(RealFileSystem),
+        &file.join("parca"),
+        Options::default(),
+    );
+    let error = refused.unwrap_err().to_string();
+    let end = ": name a folder, not a file or a path through one";
+    assert!(error.ends_with(end), "{error}");
+}
+
+#[test]
 fn records_are_read_while_others_are_appended() {
     let root = tempfile::tempdir().unwrap();
     let mut log = open_real(root.path()).log;
