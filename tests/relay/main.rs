@@ -42,4 +42,5 @@ mod quickstart;
 mod real_parca;
 mod real_targets;
 mod reload;
+mod reload_disk;
 mod tls;

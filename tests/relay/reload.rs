@@ -26,7 +26,7 @@ use std::{
 };
 
 /// A relay that takes OTLP over HTTP and sends it on.
-fn relay(receiver: &str, exporters: &str, service: &str) -> String {
+pub fn relay(receiver: &str, exporters: &str, service: &str) -> String {
     let ids: Vec<_> = exporters.lines().map(|l| l.split(':').next()).collect();
     let ids: Vec<_> = ids.into_iter().flatten().map(str::trim).collect();
     format!(
@@ -39,33 +39,33 @@ fn relay(receiver: &str, exporters: &str, service: &str) -> String {
 }
 
 /// An exporter that sends what comes at once, and again soon.
-fn to(id: &str, sink: SocketAddr, more: &str) -> String {
+pub fn to(id: &str, sink: SocketAddr, more: &str) -> String {
     format!("  {id}: {{endpoint: \"http://{sink}\", {}{more}}}", {
         config::delivery("")
     })
 }
 
 /// Replaces the configuration in one step.
-fn write(relay: &Relay, yaml: &str) {
+pub fn write(relay: &Relay, yaml: &str) {
     let new = relay.folder().join(".relay.yaml.new");
     fs::write(&new, yaml).expect("a file");
     fs::rename(new, relay.folder().join("relay.yaml")).expect("a file");
 }
 
 /// Replaces the configuration and asks for it; the changes.
-fn load(relay: &Relay, yaml: &str) -> serde_json::Value {
+pub fn load(relay: &Relay, yaml: &str) -> serde_json::Value {
     write(relay, yaml);
     let (status, told) = relay.post("/-/reload");
     assert_eq!(status, 200, "{told}\n{}", relay.log());
     serde_json::from_str(&told).expect("JSON")
 }
 
-fn push(address: &str, id: &str) -> u16 {
+pub fn push(address: &str, id: &str) -> u16 {
     post(address, PROTOBUF, &request(&[id])).0
 }
 
 /// How often each name arrived.
-fn arrived<'s>(sinks: impl IntoIterator<Item = &'s Sink>) -> BTreeMap<String, usize> {
+pub fn arrived<'s>(sinks: impl IntoIterator<Item = &'s Sink>) -> BTreeMap<String, usize> {
     let mut arrived = BTreeMap::new();
     for sink in sinks {
         for name in sink.taken().iter().flat_map(names) {
@@ -85,14 +85,14 @@ fn names(taken: &Taken) -> Vec<String> {
     values.cloned().collect()
 }
 
-fn gets(sink: &Sink, name: &str) {
+pub fn gets(sink: &Sink, name: &str) {
     let got = sink.wait(LIMIT, |taken| {
         taken.iter().any(|t| names(t).iter().any(|n| n == name))
     });
     assert!(got, "{name} did not arrive");
 }
 
-const NO_WATCH: &str = "  reload: {watch: false}";
+pub const NO_WATCH: &str = "  reload: {watch: false}";
 
 #[test]
 fn a_changed_file_a_hangup_and_a_request_load_it() {

@@ -12,6 +12,7 @@
 //! - Stopping goes with the data: receivers end what they have in flight, then
 //!   entries refuse, then deliveries drain, side by side.
 
+mod orphans;
 mod running;
 
 pub use self::running::{Failure, Running};

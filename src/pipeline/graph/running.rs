@@ -1,14 +1,16 @@
 //! What runs, and how something else takes its place.
 
-use super::{Blueprint, Changes, Inventory, PipelineBlueprint, Planned, open_queue};
+use super::{
+    Blueprint, Changes, Inventory, PipelineBlueprint, Planned, open_queue, orphans::Orphans,
+};
 use crate::{
     pipeline::{
         Budget, Delivery, DeliverySettings, Entry, Exporter, FileStorageSettings, Processor, Queue,
         Receiver, ReceiverError, Storage, entry::Pipeline,
     },
-    runtime::{Tasks, blocking},
+    runtime::Tasks,
     settings::{Fingerprint, Id},
-    telemetry::{Metrics, Status, status::OrphanStatus},
+    telemetry::{Metrics, Status},
 };
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -29,6 +31,7 @@ pub struct Running {
     exporters: BTreeMap<Id, (Fingerprint, Arc<Delivery>)>,
     processors: BTreeMap<(Id, Id), (Fingerprint, Arc<dyn Processor>)>,
     storages: BTreeMap<Id, (Fingerprint, Arc<Storage>)>,
+    orphans: Orphans,
     /// Exporters that are no more, while they still deliver.
     leaving: BTreeMap<Id, Leaving>,
     /// All receivers, those too that were told to stop.
@@ -86,6 +89,7 @@ impl Running {
             exporters: BTreeMap::new(),
             processors: BTreeMap::new(),
             storages: BTreeMap::new(),
+            orphans: Orphans::new(status),
             leaving: BTreeMap::new(),
             receiving: Tasks::default(),
             closed: CancellationToken::new(),
@@ -134,7 +138,7 @@ impl Running {
         let mut entrances = self.apply_pipelines(blueprint.pipelines);
         let past = self.apply_receivers(blueprint.receivers, &mut entrances);
         self.retire(removed, past, patience);
-        self.show_orphans().await;
+        self.orphans.show().await;
         changes
     }
 
@@ -182,28 +186,7 @@ impl Running {
             Some((planned.id.clone(), (planned.settings, storage)))
         };
         self.storages = planned.iter().filter_map(storage).collect();
-    }
-
-    /// Names the queues on disk that nobody empties, once.
-    async fn show_orphans(&self) {
-        let storages: Vec<_> = self.storages.values().map(|(_, s)| s.clone()).collect();
-        let find = move || {
-            storages
-                .iter()
-                .flat_map(|storage| storage.orphans())
-                .collect()
-        };
-        let orphans: Vec<OrphanStatus> = blocking(find).await.unwrap_or_default();
-        let known = self.status.orphans();
-        for orphan in orphans.iter().filter(|orphan| !known.contains(orphan)) {
-            warn!(
-                exporter = orphan.exporter,
-                profiles = orphan.profiles,
-                folder = orphan.folder,
-                "a queue on disk has no exporter: add the exporter again, or see profile-relay queue --help"
-            );
-        }
-        self.status.publish_orphans(orphans);
+        self.orphans.look_in(self.storages.values().map(|(_, s)| s));
     }
 
     /// Exporters that stay, change, come, and come back; returns those that go.
@@ -411,6 +394,7 @@ impl Running {
                 recall.clone(),
                 self.metrics.clone(),
                 self.status.clone(),
+                self.orphans.clone(),
             );
             let leaving = Leaving {
                 delivery,
@@ -436,6 +420,7 @@ async fn end(
     recall: CancellationToken,
     metrics: Metrics,
     status: Status,
+    orphans: Orphans,
 ) -> bool {
     let deadline = Instant::now() + patience;
     let drained = async {
@@ -449,6 +434,9 @@ async fn end(
     let left = delivery.end().await;
     delivery.unpublish(&metrics, &status);
     say_left(&delivery, left);
+    if delivery.storage().is_some() {
+        orphans.show().await;
+    }
     false
 }
 

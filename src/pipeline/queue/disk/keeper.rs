@@ -102,8 +102,8 @@ impl Keeper {
         }
     }
 
-    /// Works until it is told to close.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    /// Works until it is told to close; returns who asked for it.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) -> Option<oneshot::Sender<()>> {
         self.read_ahead();
         self.show();
         loop {
@@ -122,14 +122,13 @@ impl Keeper {
             self.read_ahead();
             self.sync();
             self.show();
-            if let Some(done) = round.close {
+            if round.close.is_some() {
                 self.close();
-                // Who asked may have stopped waiting.
-                let _ = done.send(());
-                return;
+                return round.close;
             }
         }
         self.close();
+        None
     }
 
     fn close(self) {

@@ -315,8 +315,12 @@ impl Storage {
         let storage = self.clone();
         let thread = std::thread::Builder::new().name(format!("queue {exporter}"));
         let spawned = thread.spawn(move || {
-            keeper.run(&inbox);
+            let closed = keeper.run(&inbox);
             storage.open_folders().remove(&name);
+            if let Some(closed) = closed {
+                // Whoever hears it may open it again, and may have stopped waiting.
+                let _ = closed.send(());
+            }
         });
         spawned.map_err(|source| StorageError::Folder {
             storage: self.id.clone(),
