@@ -31,6 +31,7 @@ bench:
 	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench forward
+	$(CARGO) bench --bench queue
 
 # Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
 # runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.
