@@ -31,11 +31,12 @@ bench:
 	$(CARGO) bench --bench convert
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench forward
+	$(CARGO) bench --bench queue
 
 # Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
 # runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = otlp_proto otlp_json pprof guard convert
+FUZZ_TARGETS = otlp_proto otlp_json pprof guard convert queue
 
 fuzz:
 	@for target in $(FUZZ_TARGETS); do \

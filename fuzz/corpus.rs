@@ -65,6 +65,23 @@ fn main() -> io::Result<()> {
         ("convert", "pprof", input(&[1, 0], &pprof.encode_plain())),
         ("guard", "plain", input(&[0], &plain)),
         ("guard", "grown", input(&[1], &grown)),
+        // Zeroes a piece of a segment, cuts another, changes a length and mends its
+        // checksum.
+        (
+            "queue",
+            "changed",
+            input(
+                &[1],
+                &[
+                    0, 2, 200, 0, 90, 2, 1, 44, 1, 0, 1, 6, 104, 0, 9, 1, 5, 0, 0, 0,
+                ],
+            ),
+        ),
+        (
+            "queue",
+            "raw",
+            input(&[0, 0xc0, 64, 0], b"\x9dPRqueue\x01\0\0\0\x05\0\0\0"),
+        ),
         ("guard", "pprof", input(&[0], &pprof.encode_plain())),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

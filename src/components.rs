@@ -13,7 +13,7 @@ use crate::{
     processors, receivers,
     settings::{
         Catalogue, ComponentSettings, ComponentType, Fingerprint, Id, Kind, Loaded, Node, Problem,
-        Report, Settings,
+        Report,
     },
     telemetry::{Metrics, Status},
 };
@@ -289,7 +289,7 @@ pub fn build(
         opened: Opened::default(),
     };
     for (id, node) in &settings.exporters {
-        builder.check_storage(id, node, settings);
+        builder.check_storage(id, node);
     }
     if builder.report.is_empty() {
         Ok(Built {
@@ -338,26 +338,6 @@ fn built<S: ComponentSettings, C>(
     build: impl FnOnce(S, &Context) -> Result<C, Vec<Problem>>,
 ) -> Result<C, Report> {
     build(node.typed()?, context).map_err(|problems| node.locate(problems))
-}
-
-/// What is wrong when a queue is to be in a storage that does not run.
-fn missing_storage(name: &str, settings: &Settings) -> Option<String> {
-    if settings
-        .service
-        .extensions
-        .iter()
-        .any(|id| id.as_str() == name)
-    {
-        return None;
-    }
-    let way_out = if settings.extensions.keys().any(|id| id.as_str() == name) {
-        "list it under service.extensions".to_owned()
-    } else {
-        format!(
-            "write extensions: {{{name}: {{directory: /var/lib/profile-relay}}}} and service: {{extensions: [{name}]}}"
-        )
-    };
-    Some(format!("the extension {name} does not run: {way_out}"))
 }
 
 /// Reads an exporter's settings and builds it with its delivery.
@@ -428,21 +408,15 @@ impl Builder<'_> {
         Some(planned)
     }
 
-    /// A queue has to be in a storage that runs, and stays where it is as long as
-    /// its exporter does.
-    fn check_storage(&mut self, id: &Id, node: &Node, settings: &Settings) {
+    /// A queue stays where it is as long as its exporter does.
+    fn check_storage(&mut self, id: &Id, node: &Node) {
         let queue = node.get("sending_queue");
         let name = queue
             .and_then(|queue| queue.get("storage"))
             .and_then(Node::text);
         let before = self.running.and_then(|running| running.places.get(id));
-        let problem = match before {
-            Some(before) if before.as_ref().map(Id::as_str) != name => Some(
-                "cannot change while the exporter runs: restart the relay, or give the exporter another name".to_owned(),
-            ),
-            _ => name.and_then(|name| missing_storage(name, settings)),
-        };
-        if let Some(message) = problem {
+        if before.is_some_and(|before| before.as_ref().map(Id::as_str) != name) {
+            let message = "cannot change while the exporter runs: restart the relay, or give the exporter another name";
             let problem = Problem::new("sending_queue.storage", message);
             self.report.merge(node.locate([problem]));
         }

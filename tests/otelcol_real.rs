@@ -166,7 +166,7 @@ fn otlp_batch(bodies: &[Bytes], compression: Compression) -> Batch {
         });
         added.expect("gzip").expect("it is converted");
     }
-    let wire = compression.compress(&builder.finish());
+    let wire = compression.compress(&builder.finish()).expect("memory");
     batch_of(Request::read(wire, compression, 64 << 20).expect("a request"))
 }
 

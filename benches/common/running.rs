@@ -20,7 +20,7 @@ pub(crate) struct Running {
 /// A subject is up within this time, or not at all.
 const START: Duration = Duration::from_secs(60);
 /// How often it is asked whether it is.
-const ASKING: Duration = Duration::from_millis(100);
+const ASKING: Duration = Duration::from_millis(10);
 /// So many lines of a log are shown after a failure.
 const SHOWN: usize = 15;
 /// What marks a warning or an error in the logs of the subjects.

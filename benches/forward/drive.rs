@@ -4,7 +4,7 @@
 //! process: with as many requests as it takes (*limit*), then with half of what it
 //! delivered (*half*). At the same rate, requests are then sent straight to the
 //! sink (*direct*): the difference is what the subject adds. At last the relay is
-//! run at half of what the Collector delivered (*even*).
+//! run with all that the Collector delivered (*full*), and with half of it (*even*).
 
 use crate::{
     Result,
@@ -116,8 +116,9 @@ fn rehearse(
         }
     }
     let relay = subjects.iter().find(|s| matches!(s, Subject::Relay(_)));
-    if let (Some(rate), Some(relay)) = (peer, relay) {
-        add_open(args, case, relay, ("even", rate), round, runs)?;
+    if let (Some(half), Some(relay)) = (peer, relay) {
+        add_open(args, case, relay, ("full", half * 2.0), round, runs)?;
+        add_open(args, case, relay, ("even", half), round, runs)?;
     }
     Ok(())
 }

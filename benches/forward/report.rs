@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, time::Duration};
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Run {
     pub(crate) subject: &'static str,
-    /// `limit`, `half`, `even` or `idle`.
+    /// `limit`, `half`, `full`, `even` or `idle`.
     pub(crate) name: &'static str,
     pub(crate) round: usize,
     pub(crate) load: Option<Load>,
@@ -323,11 +323,11 @@ impl Shown {
             .get(RELAY)
             .is_some_and(|runs| runs.contains_key("even"))
         {
-            self.print_row(RELAY, "", "even");
+            self.print_row(RELAY, "full", "even");
         }
     }
 
-    /// A row of a run at the limit and one at a fixed rate.
+    /// A row of a run with much to do and one with half of it.
     fn print_row(&self, subject: &str, limit: &str, open: &str) {
         let show = |run: &str, figure: &str, digits: usize| {
             let value = self.figure(subject, run, figure);
@@ -401,14 +401,18 @@ impl Shown {
                 format!("1/{:.1}", ratio(peer, relay))
             };
             println!(
-                "{}, relay to {peer}: CPU {} at the limit, {} at half, {} at the same rate; RSS {} \
-                 at the limit, {} at half; requests/s at the limit {:.2}",
+                "{}, relay to {peer}: CPU {} at the limit, {} at half; RSS {} at the limit, {} at \
+                 half; with the same requests CPU {} and {}, RSS {} and {}; requests/s at the \
+                 limit {:.2}",
                 self.case,
                 times("cpu_per_1000", "limit", "limit"),
                 times("cpu_per_1000", "half", "half"),
-                times("cpu_per_1000", "even", "half"),
                 times("high_water", "limit", "limit"),
                 times("rss_median", "half", "half"),
+                times("cpu_per_1000", "full", "limit"),
+                times("cpu_per_1000", "even", "half"),
+                times("high_water", "full", "limit"),
+                times("rss_median", "even", "half"),
                 ratio(
                     self.figure(RELAY, "limit", "requests_per_second"),
                     self.figure(peer, "limit", "requests_per_second"),

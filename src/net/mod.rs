@@ -12,6 +12,7 @@
 pub mod connect;
 mod credentials;
 pub mod folder_watch;
+mod gathered;
 pub mod grpc;
 pub mod http;
 pub mod listen;
@@ -21,6 +22,7 @@ pub mod resolve;
 pub mod serve;
 mod spawn;
 mod stream;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;

@@ -195,9 +195,11 @@ impl Graph<'_> {
         for entry in pipelines.entries() {
             self.pipeline(entry, &mut used);
         }
-        if let Some(extensions) = service.and_then(|service| service.get("extensions")) {
+        let extensions = service.and_then(|service| service.get("extensions"));
+        if let Some(extensions) = extensions {
             self.references(Kind::Extension, extensions, "service.extensions", &mut used);
         }
+        self.storages(tree, extensions);
         self.unused(tree, &used);
     }
 
@@ -259,6 +261,41 @@ impl Graph<'_> {
             };
             let message = format!("{kind} {name} is not defined");
             self.wrong(&item.at, &path, message, Some(hint));
+        }
+    }
+
+    /// A queue on disk is in an extension that runs.
+    fn storages(&mut self, tree: &Node, extensions: Option<&Node>) {
+        let running: Vec<&str> = extensions
+            .map(Node::items)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Node::text)
+            .collect();
+        let exporters = tree.get(Kind::Exporter.section());
+        for entry in exporters.map(Node::entries).unwrap_or_default() {
+            let queue = entry.node.get("sending_queue");
+            let Some(storage) = queue.and_then(|queue| queue.get("storage")) else {
+                continue;
+            };
+            let Some(name) = storage.text().filter(|name| !running.contains(name)) else {
+                continue;
+            };
+            let defined = tree.get(Kind::Extension.section());
+            let is_defined = defined.is_some_and(|all| all.get(name).is_some());
+            let hint = match nearest::nearest(name, running.iter().copied()) {
+                _ if is_defined => "list it under service.extensions".to_owned(),
+                Some(near) => format!("did you mean {near}?"),
+                None => format!(
+                    "write extensions: {{{name}: {{directory: /var/lib/profile-relay}}}} and service: {{extensions: [{name}]}}"
+                ),
+            };
+            let path = format!(
+                "{}.sending_queue.storage",
+                key_path::key(Kind::Exporter.section(), &entry.key)
+            );
+            let message = format!("the extension {name} does not run");
+            self.wrong(&storage.at, &path, message, Some(hint));
         }
     }
 

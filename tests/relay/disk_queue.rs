@@ -454,3 +454,33 @@ fn a_full_volume_refuses_until_there_is_room_and_loses_nothing() {
     }
     push(&relay, &["after"]);
 }
+
+#[test]
+fn a_storage_that_does_not_run_is_found_before_anything_starts() {
+    let folder = Folder::new();
+    let file = folder.path().join("relay.yaml");
+    let yaml = folder.otlp_to(NOWHERE, "");
+    for (wrong, hint) in [
+        (
+            yaml.replace("storage: file_storage", "storage: file_storge"),
+            "did you mean file_storage?",
+        ),
+        (
+            yaml.replace("  extensions: [file_storage]\n", ""),
+            "list it under service.extensions",
+        ),
+    ] {
+        fs::write(&file, wrong).expect("the configuration is written");
+        let mut command = program();
+        let (output, _) = finish({
+            command.args(["validate", "-c"]).arg(&file);
+            command
+        });
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("sending_queue.storage") && told.contains(hint),
+            "{told}"
+        );
+    }
+}

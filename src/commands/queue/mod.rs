@@ -14,7 +14,7 @@ use crate::{
     pipeline::{self, FileStorageSettings, StoredQueue},
     settings::{self, Duration, FilePath, Id, Loaded, Sources},
 };
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 use std::{path::PathBuf, time::SystemTime};
 
@@ -70,7 +70,8 @@ enum Action {
 
 /// Where the queues are.
 #[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
+#[command(group(ArgGroup::new("place").required(true).multiple(true).args(["configs", "directory"])))]
 struct Place {
     /// A configuration: its file_storage extensions say where the queues are
     #[arg(long = "config", short = 'c', value_name = "FILE")]

@@ -59,7 +59,7 @@ async fn what_nobody_edited_leaves_in_the_bytes_in_which_it_came() {
         ("zstd", Zstd, Zstd),
     ] {
         let exporter = exporter(far.address, json!({"compression": setting}));
-        let wire = came.compress(&plain);
+        let wire = came.compress(&plain).unwrap();
         exporter.export(&otlp_batch(&wire, came)).await.unwrap();
         let (bytes, compression) = far.last().message();
         assert_eq!(compression, leaves, "{setting} {came:?}");
@@ -172,7 +172,7 @@ async fn what_is_larger_than_allowed_is_not_sent() {
     let large = future_request(&["api"], 200);
     assert!(large.len() > 4 << 10);
     for compression in [Compression::None, Compression::Gzip] {
-        let batch = otlp_batch(&compression.compress(&large), compression);
+        let batch = otlp_batch(&compression.compress(&large).unwrap(), compression);
         let error = exporter.export(&batch).await;
         assert_eq!(meaning(&error), "too large");
         assert!(error.unwrap_err().to_string().contains("max_request_bytes"));
@@ -317,7 +317,7 @@ async fn partial_success_is_counted_and_taken() {
                 "identity,gzip,zstd"
             );
             let compression = arrived.compression("grpc-encoding");
-            let message = compression.compress(&message.clone().into());
+            let message = compression.compress(&message.clone().into()).unwrap();
             let mut reply = Reply::grpc(&message);
             if compression != Compression::None {
                 reply.body = [&[1], &reply.body[1..]].concat().into();
@@ -580,7 +580,9 @@ async fn outages_cost_nothing_but_time() {
     let context = context();
     let settings = json!({"endpoint": format!("http://{}", far.address)});
     let delivery = deliver(exporter_of(settings, &context), &context);
-    let wire = Compression::Gzip.compress(&future_request(&["a", "b"], 2));
+    let wire = Compression::Gzip
+        .compress(&future_request(&["a", "b"], 2))
+        .unwrap();
     delivery
         .offer_for_test(otlp_batch(&wire, Compression::Gzip))
         .await;

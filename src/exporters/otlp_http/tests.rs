@@ -69,7 +69,7 @@ async fn what_nobody_edited_leaves_in_the_bytes_in_which_it_came() {
         ("zstd", Zstd, Zstd),
     ] {
         let exporter = exporter(far.address, json!({"compression": setting}));
-        let wire = came.compress(&plain);
+        let wire = came.compress(&plain).unwrap();
         exporter.export(&otlp_batch(&wire, came)).await.unwrap();
         let sent = far.last();
         assert_eq!(sent.compression("content-encoding"), leaves);
@@ -141,7 +141,7 @@ async fn json_says_the_same() {
         assert_eq!(sum, expected.values().sum::<i64>());
         // What came as OTLP becomes JSON as well, compressed or not.
         let plain = future_request(&["api", "web"], 2);
-        let wire = Compression::Gzip.compress(&plain);
+        let wire = Compression::Gzip.compress(&plain).unwrap();
         let batch = otlp_batch(&wire, Compression::Gzip);
         exporter.export(&batch).await.unwrap();
         let text = came.inflate(&far.last().body, 64 << 20).unwrap();
@@ -245,7 +245,9 @@ async fn the_reason_is_read_in_each_encoding() {
             Reply::http(
                 500,
                 "application/x-protobuf",
-                Compression::Gzip.compress(&reason.encode_to_vec().into()),
+                Compression::Gzip
+                    .compress(&reason.encode_to_vec().into())
+                    .unwrap(),
             )
             .with("content-encoding", "gzip"),
             "HTTP 500 Internal Server Error: no dictionary",

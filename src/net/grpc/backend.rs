@@ -4,7 +4,8 @@ use super::{greeting::Greeted, settings::Keepalive};
 use crate::{
     net::{
         connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, Phase},
-        spawn::Spawn,
+        gathered::Gathered,
+        streams::{Streams, Together},
     },
     runtime::Tasks,
 };
@@ -126,7 +127,8 @@ impl Backend {
 
     async fn open(&self) -> Result<Sender, ConnectError> {
         let stream = self.connector.connect(&self.origin).await?;
-        let mut builder = http2::Builder::new(Spawn(self.tasks.clone()));
+        let streams = Streams::default();
+        let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW)
@@ -139,10 +141,12 @@ impl Backend {
         }
         let failed = |cause: String| ConnectError::new(Phase::Greeting, &self.origin, cause);
         let (stream, greeting) = Greeted::new(stream);
+        let stream = Gathered::new(stream);
         let (sender, connection) = builder
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(stream.clone()))
             .await
             .map_err(|error| failed(error.to_string()))?;
+        let connection = Together::new(connection, streams, stream).lingering();
         self.tasks.spawn("grpc connection", async move {
             if let Err(error) = connection.await {
                 debug!(%error, "connection ended");

@@ -25,12 +25,12 @@ pub mod coding;
 pub mod cors;
 pub mod failure;
 pub mod grpc;
+mod heard;
 pub mod listener;
 pub mod metadata;
 pub mod server;
 pub mod settings;
 pub mod sockets;
-mod streams;
 #[cfg(test)]
 mod tests;
 

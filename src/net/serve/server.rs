@@ -13,11 +13,16 @@
 
 use super::{
     Answer, Sockets,
+    heard::Heard,
     listener::{Endpoint, Listener},
-    streams::{Streams, Together},
 };
 use crate::{
-    net::{listen::BindError, tls::LiveServerTls},
+    net::{
+        gathered::Gathered,
+        listen::BindError,
+        streams::{Streams, Together},
+        tls::LiveServerTls,
+    },
     runtime::Tasks,
 };
 use http::{HeaderValue, Request, Response, Version, header};
@@ -40,7 +45,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -151,7 +156,7 @@ struct Shared {
 
 /// What is known of a connection.
 #[derive(Debug)]
-struct Activity {
+pub(super) struct Activity {
     since: Instant,
     /// Bytes heard, up to the length of the preface.
     heard: AtomicUsize,
@@ -167,12 +172,6 @@ struct Activity {
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Activity>);
-
-/// A stream that notes whether anything was heard.
-struct Heard {
-    io: Box<dyn Io>,
-    activity: Arc<Activity>,
-}
 
 /// The handler as hyper wants it, for one connection.
 struct OfConnection {
@@ -193,7 +192,7 @@ struct Making {
 // === impl Peer ===
 
 impl Peer {
-    pub(super) fn new(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         Self(address.into())
     }
 
@@ -321,10 +320,7 @@ impl Shared {
             Some(io) => io,
             None => return,
         };
-        let heard = Heard {
-            io,
-            activity: activity.clone(),
-        };
+        let io = Gathered::new(Heard::new(io, &activity));
         let service = OfConnection {
             handler: self.handler.clone(),
             peer,
@@ -333,8 +329,8 @@ impl Shared {
         };
         let streams = Streams::default();
         let http = http(&self.bounds, &streams);
-        let connection = http.serve_connection(TokioIo::new(heard), service);
-        let mut serving = Together::new(connection, streams);
+        let connection = http.serve_connection(TokioIo::new(io.clone()), service);
+        let mut serving = Together::new(connection, streams, io);
         let grace = tokio::select! {
             // Whatever went wrong with the connection, it is over.
             _ = &mut serving => return,
@@ -409,7 +405,7 @@ async fn wait(time: Option<Duration>) {
 // === impl Activity ===
 
 impl Activity {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
@@ -446,6 +442,14 @@ impl Activity {
                 Some(next) => sleep_until(next).await,
                 None => return pending().await,
             }
+        }
+    }
+
+    /// So many bytes more were heard.
+    pub(super) fn heard(&self, more: usize) {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard < PREFACE {
+            self.heard.store(heard + more, Ordering::Relaxed);
         }
     }
 
@@ -517,54 +521,5 @@ impl Future for Making {
             Some(busy) => answer.keeping(busy),
             None => answer,
         })))
-    }
-}
-
-// === impl Heard ===
-
-impl AsyncRead for Heard {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let heard = self.activity.heard.load(Ordering::Relaxed);
-        if heard < PREFACE {
-            let more = buf.filled().len() - before;
-            self.activity.heard.store(heard + more, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -3,7 +3,7 @@
 use super::Unreadable;
 use crate::profile::pprof;
 use bytes::Bytes;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 /// How a message is compressed: gRPC's `grpc-encoding` and HTTP's
 /// `Content-Encoding` share these names.
@@ -61,11 +61,15 @@ impl Compression {
     }
 
     /// `plain`, compressed.
-    pub fn compress(self, plain: &Bytes) -> Bytes {
+    ///
+    /// # Errors
+    ///
+    /// When zstd finds no memory.
+    pub fn compress(self, plain: &Bytes) -> io::Result<Bytes> {
         match self {
-            Self::None => plain.clone(),
-            Self::Gzip => pprof::compress(plain),
-            Self::Zstd => zstd(plain).map_or_else(|_| plain.clone(), Bytes::from),
+            Self::None => Ok(plain.clone()),
+            Self::Gzip => Ok(pprof::compress(plain)),
+            Self::Zstd => zstd(plain).map(Bytes::from),
         }
     }
 }
@@ -96,7 +100,7 @@ fn unzstd(wire: &Bytes, max: u64) -> Result<Bytes, Unreadable> {
     Ok(plain.into())
 }
 
-fn zstd(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+fn zstd(plain: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
     encoder.write_all(plain)?;
     encoder.finish()

@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn compressed_requests_are_inflated_for_it() {
         let (_, body) = otlp([&[100, 100], &[]], 0);
-        let wire = Compression::Gzip.compress(body.request().wire());
+        let wire = Compression::Gzip.compress(body.request().wire()).unwrap();
         let request = Request::read(wire, Compression::Gzip, 1 << 20).unwrap();
         let (labels, body) = Arc::new(request).bodies().remove(0);
         let halves = halves(&labels, &body).unwrap().unwrap();

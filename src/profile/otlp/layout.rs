@@ -20,7 +20,7 @@ use super::Unreadable;
 use crate::profile::wire::{Damage, Wire, int, len};
 
 /// Fields looked at in one request, at most.
-const MAX_LOOKS: usize = 4_096;
+const MAX_LOOKS: usize = 256;
 
 // Fields of `ScopeProfiles`.
 const PROFILE: u32 = len(2);

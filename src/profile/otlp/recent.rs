@@ -9,10 +9,7 @@
 //! its bytes mean something else in the next request.
 
 use crate::profile::Labels;
-use std::{
-    cell::RefCell,
-    hash::{BuildHasher, RandomState},
-};
+use std::cell::RefCell;
 
 /// Resources that a thread remembers.
 const SLOTS: usize = 256;
@@ -20,13 +17,10 @@ const SLOTS: usize = 256;
 /// The largest resource that is remembered, in bytes.
 const LARGEST: usize = 512;
 
-struct Recent {
-    hasher: RandomState,
-    slots: Vec<Option<(Box<[u8]>, Labels)>>,
-}
+type Slot = Option<(Box<[u8]>, Labels)>;
 
 thread_local! {
-    static RECENT: RefCell<Recent> = RefCell::new(Recent::new());
+    static RECENT: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The labels of a resource with these bytes, if it was seen lately.
@@ -34,8 +28,8 @@ pub(super) fn get(resource: &[u8]) -> Option<Labels> {
     if resource.len() > LARGEST {
         return None;
     }
-    RECENT.with_borrow(|recent| {
-        let (known, labels) = recent.slots.get(recent.place(resource))?.as_ref()?;
+    RECENT.with_borrow(|slots| {
+        let (known, labels) = slots.get(place(resource))?.as_ref()?;
         (**known == *resource).then(|| labels.clone())
     })
 }
@@ -45,26 +39,22 @@ pub(super) fn put(resource: &[u8], labels: &Labels) {
     if resource.len() > LARGEST {
         return;
     }
-    RECENT.with_borrow_mut(|recent| {
-        if recent.slots.is_empty() {
-            recent.slots.resize_with(SLOTS, || None);
+    RECENT.with_borrow_mut(|slots| {
+        if slots.is_empty() {
+            slots.resize_with(SLOTS, || None);
         }
-        let place = recent.place(resource);
-        recent.slots[place] = Some((resource.into(), labels.clone()));
+        slots[place(resource)] = Some((resource.into(), labels.clone()));
     });
 }
 
-// === impl Recent ===
-
-impl Recent {
-    fn new() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            slots: Vec::new(),
-        }
-    }
-
-    fn place(&self, resource: &[u8]) -> usize {
-        self.hasher.hash_one(resource) as usize % SLOTS
-    }
+/// The slot of a resource. Who shares one is read again each time, so a few
+/// instructions are enough.
+fn place(resource: &[u8]) -> usize {
+    let (words, rest) = resource.as_chunks();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let rest = rest.iter().map(|byte| u64::from(*byte));
+    let mixed = words.chain(rest).fold(0_u64, |mixed, word| {
+        (mixed.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
+    });
+    (mixed >> 32) as usize % SLOTS
 }

@@ -55,10 +55,12 @@ impl Pprof {
     /// The inflated size in bytes, as far as it is known without inflating: the
     /// end of a gzip stream may lie.
     pub fn claimed_size(&self) -> u64 {
-        match (self.checked(), &self.bytes[..]) {
-            (Some(checked), _) => checked.inflated,
-            (None, [0x1f, 0x8b, .., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]).into(),
-            (None, plain) => plain.len() as u64,
+        match self.checked() {
+            Some(checked) => checked.inflated,
+            None if self.bytes.starts_with(&[0x1f, 0x8b]) => {
+                inflate::claimed_size(&self.bytes).into()
+            }
+            None => self.bytes.len() as u64,
         }
     }
 

@@ -202,10 +202,16 @@ impl Scratch {
     }
 }
 
+/// What the end of a gzip says that it inflates to, in bytes (RFC 1952, 2.3.1). It
+/// may lie, and of several members it is the last one's.
+pub fn claimed_size(gzip: &[u8]) -> u32 {
+    let trailer = gzip.last_chunk::<4>().copied().unwrap_or_default();
+    u32::from_le_bytes(trailer)
+}
+
 /// The buffer that the gzip trailer asks for, as far as it can be true.
 fn expected(body: &[u8]) -> usize {
-    let trailer = body.last_chunk::<4>().copied().unwrap_or_default();
-    let claimed = u32::from_le_bytes(trailer) as usize;
+    let claimed = claimed_size(body) as usize;
     claimed.min(body.len().saturating_mul(MAX_RATIO)) + SLACK
 }
 

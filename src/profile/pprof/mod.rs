@@ -31,7 +31,7 @@ use super::wire;
 pub use self::{
     body::Pprof,
     check::{Checked, check},
-    inflate::{compress, inflate, measure, with_inflated},
+    inflate::{claimed_size, compress, inflate, measure, with_inflated},
     repair::{Repaired, repair},
     rules::{Action, Rule, RuleSet},
     split::{

@@ -3,6 +3,7 @@
 use super::{
     metrics::{Outcome, Requests},
     other_signal,
+    pace::Pace,
 };
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
@@ -13,6 +14,7 @@ use crate::{
             Compression, Request, Unreadable,
             json::{self, JsonError},
         },
+        pprof::claimed_size,
     },
     runtime::blocking,
 };
@@ -38,6 +40,7 @@ pub(super) struct Intake {
     /// Requests at a time.
     places: Semaphore,
     limit: u32,
+    pace: Pace,
     /// Large requests that are worked on at a time.
     cores: Semaphore,
 }
@@ -81,19 +84,23 @@ impl Intake {
             requests,
             places: Semaphore::new(limit as usize),
             limit,
+            pace: Pace::new(),
             cores: Semaphore::new(cores),
         }
     }
 
-    /// Serves one request from its head to its end: bounds how many there are,
-    /// and counts how it ended.
+    /// Serves one request from its head to its end: bounds how many there are and
+    /// how fast they come, and counts how it ended.
     pub(super) async fn serve<F>(&self, peer: &Peer, serving: F) -> Result<(), Failure>
     where
         F: Future<Output = Result<(), Failure>>,
     {
         let open = self.requests.open(peer);
         let result = match self.places.try_acquire() {
-            Ok(_place) => serving.await,
+            Ok(_place) => {
+                self.pace.turn().await;
+                serving.await
+            }
             Err(_) => Err(self.busy()),
         };
         match &result {
@@ -157,7 +164,8 @@ impl Intake {
             body: Body::Otlp(otlp),
             received,
         });
-        let batch = Batch::new(origin, profiles.collect()).charged(Arc::new(permit));
+        let batch =
+            Batch::new(origin, profiles.collect()).charged(Arc::new(self.pace.hold(permit)));
         self.out
             .offer(batch)
             .await
@@ -228,14 +236,14 @@ fn compression(coding: Coding) -> Compression {
 /// The inflated size that a body claims. It may lie.
 fn claimed(wire: &Bytes, compression: Compression) -> u64 {
     let length = wire.len() as u64;
-    match (compression, &wire[..]) {
-        (Compression::Gzip, [.., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]).into(),
-        (Compression::Zstd, frame) => zstd::zstd_safe::get_frame_content_size(frame)
+    match compression {
+        Compression::None => length,
+        Compression::Gzip => claimed_size(wire).into(),
+        Compression::Zstd => zstd::zstd_safe::get_frame_content_size(wire)
             .ok()
             .flatten()
             // Who streams does not know the size in advance.
             .unwrap_or(length * 8),
-        _ => length,
     }
 }
 

@@ -13,6 +13,7 @@
 //!   inflated once to be walked, in memory that was charged before.
 //! - Success is answered once every exporter that must have the profiles has
 //!   them. There is no partial success: a request is taken whole or refused.
+//! - Senders are slowed down to the pace of what leaves before a queue fills (`pace`).
 //! - Every refusal that may pass later tells the client how long to wait, in
 //!   both protocols; without that a Collector gives up on some of them.
 //! - The number of a request's profiles is counted by the pipeline; requests by
@@ -22,6 +23,7 @@ mod grpc;
 mod http;
 mod intake;
 mod metrics;
+mod pace;
 mod settings;
 mod version;
 

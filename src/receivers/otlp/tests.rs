@@ -3,6 +3,7 @@
 mod grpc;
 mod hostile;
 mod http;
+mod pace;
 mod wire;
 
 use super::*;

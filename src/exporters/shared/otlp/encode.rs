@@ -181,9 +181,13 @@ impl Encoder {
             self.check_size(plain.len() as u64)?;
         }
         let compression = self.compression.method();
-        Ok(Encoded {
-            bytes: compression.compress(&plain),
-            compression,
+        Ok(match compression.compress(&plain) {
+            Ok(bytes) => Encoded { bytes, compression },
+            // It can leave as it is.
+            Err(_) => Encoded {
+                bytes: plain,
+                compression: otlp::Compression::None,
+            },
         })
     }
 

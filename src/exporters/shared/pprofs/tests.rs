@@ -17,7 +17,7 @@ pub(crate) fn as_otlp(pprofs: &[(&str, Pprof)], compression: Compression) -> Vec
         let add = |plain: &[u8]| builder.add(&labels, UNIX_EPOCH, pprof, plain);
         pprof.read(MAX, add).unwrap().unwrap();
     }
-    let wire = compression.compress(&builder.finish());
+    let wire = compression.compress(&builder.finish()).unwrap();
     let request = Request::read(wire, compression, MAX).unwrap();
     let bodies = Arc::new(request).bodies().into_iter();
     bodies

@@ -290,7 +290,9 @@ mod tests {
                 .resource_profiles
                 .push(resource(name, &mut request.dictionary));
         }
-        let wire = compression.compress(&request.encode_to_vec().into());
+        let wire = compression
+            .compress(&request.encode_to_vec().into())
+            .unwrap();
         let request = Request::read(wire, compression, 1 << 20).unwrap();
         let profiles = Arc::new(request).bodies().into_iter();
         let mut profiles: Vec<_> = profiles

@@ -1,6 +1,5 @@
 //! Tests of the conversions; what they share is here.
 
-mod details;
 mod fixtures;
 mod generate;
 mod hostile;
@@ -8,11 +7,16 @@ mod meaning;
 mod payload;
 mod round_trip;
 pub(crate) mod rules;
+mod to_otlp;
+mod to_pprof;
 
 use super::{Converted, OtlpOptions, PprofOptions, RequestBuilder, to_pprof};
 use crate::{
     r#gen::{
-        opentelemetry::proto::collector::profiles::v1development::ExportProfilesServiceRequest,
+        opentelemetry::proto::{
+            collector::profiles::v1development::ExportProfilesServiceRequest,
+            common::v1::{AnyValue, any_value::Value},
+        },
         pprof::Profile,
     },
     profile::{
@@ -92,7 +96,7 @@ fn back(request: &ExportProfilesServiceRequest, options: &PprofOptions<'_>) -> V
     all
 }
 
-fn string(value: &crate::r#gen::opentelemetry::proto::common::v1::AnyValue) -> Option<String> {
+fn string(value: &AnyValue) -> Option<String> {
     use crate::r#gen::opentelemetry::proto::common::v1::any_value::Value;
     match &value.value {
         Some(Value::StringValue(text)) => Some(text.clone()),
@@ -111,4 +115,13 @@ fn assert_healthy(converted: &Converted) {
 fn decoded(converted: &Converted) -> Profile {
     let decoded = converted.pprof.read(MAX, |plain| Profile::decode(plain));
     decoded.unwrap().unwrap()
+}
+
+/// A value of an attribute.
+fn any(value: Value) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(value) })
+}
+
+fn text_value(text: &str) -> Option<AnyValue> {
+    any(Value::StringValue(text.to_owned()))
 }

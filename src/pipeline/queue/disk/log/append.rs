@@ -7,8 +7,9 @@
 
 use super::{
     Log, Meta, Totals,
-    acks::Acks,
-    format::{Entry, FIRST_RECORD, MARK, RECORD_OVERHEAD, RecordHeader, SegmentHeader, VERSION},
+    format::{
+        Entry, FIRST_RECORD, RECORD_OVERHEAD, RecordHeader, SegmentHeader, VERSION, encode_mark,
+    },
     fs::{Access, File, write_all},
     names,
     segment::Segment,
@@ -181,7 +182,7 @@ impl Log {
         self.next_sequence += 1;
         Ok(Run {
             sequence,
-            tag: rand::random(),
+            tag: self.fs.random(),
             file_bytes: allocate(&*file, self.options.segment_bytes, 0),
             file,
             is_new: true,
@@ -241,35 +242,40 @@ impl Log {
         }
     }
 
-    /// Removes a segment of which nothing is to stay.
+    /// Removes a segment that was begun in vain.
     fn discard(&mut self, run: &Run) {
-        let path = names::segment(&self.folder, run.sequence);
         self.is_folder_dirty = true;
-        if let Err(error) = self.fs.remove(&path) {
-            warn!(segment = run.sequence, %error, "a segment that was begun in vain stays");
-            if run.file.truncate(0).is_err() {
-                self.disown(run);
-            }
+        let path = names::segment(&self.folder, run.sequence);
+        let Err(error) = self.fs.remove(&path) else {
+            return;
+        };
+        warn!(segment = run.sequence, %error, "a segment that was begun in vain stays for now");
+        // `sync_acks` removes it, as all that have no records.
+        let mut segment = Segment::new(run.sequence, run.tag);
+        let cut = run.file.truncate(0);
+        segment.file_bytes = if cut.is_ok() { 0 } else { run.file_bytes };
+        self.segments.insert(run.sequence, segment);
+        if cut.is_err() {
+            self.disown(run);
         }
     }
 
     /// Acknowledges records that could not be cut off, for whoever opens the
     /// folder next.
     fn disown(&mut self, run: &Run) {
-        let mut strays = Acks::default();
-        let segment = self.segments.get_mut(&run.sequence);
-        let acks = segment.map_or(&mut strays, |segment| &mut segment.acks);
-        run.entries.iter().for_each(|entry| acks.push(entry.number));
-        let written = acks.write(&*self.fs, &self.folder, run.sequence, run.tag);
-        if let Err(error) = written {
-            debug!(segment = run.sequence, %error, "nor can they be acknowledged");
+        if let Some(segment) = self.segments.get_mut(&run.sequence) {
+            let numbers = run.entries.iter().map(|entry| entry.number);
+            numbers.for_each(|number| segment.acks.push(number));
+        }
+        if let Err(error) = self.write_acks(run.sequence) {
+            debug!(segment = run.sequence, %error, "nor can they be acknowledged now");
         }
     }
 
     /// Never writes to the segment again.
     fn abandon(&mut self, sequence: u64) {
         self.active = None;
-        self.finish(sequence);
+        _ = self.finish(sequence);
         self.relax(sequence);
     }
 }
@@ -312,12 +318,17 @@ impl Run {
             .iter()
             .map(|entry| self.header(entry))
             .collect();
+        let marks: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| encode_mark(self.tag, entry.number))
+            .collect();
         let mut pieces = Vec::new();
         pieces.extend(begin.iter().map(|header| IoSlice::new(header)));
-        for (header, record) in headers.iter().zip(records) {
+        for ((header, mark), record) in headers.iter().zip(&marks).zip(records) {
             pieces.push(IoSlice::new(header));
             pieces.extend(record.payload.iter().map(|piece| IoSlice::new(piece)));
-            pieces.push(IoSlice::new(&MARK));
+            pieces.push(IoSlice::new(mark));
         }
         let offset = if self.is_new { 0 } else { self.start };
         write_all(&*self.file, &mut pieces, offset)

@@ -37,6 +37,15 @@ impl Bits {
         was_in
     }
 
+    /// The numbers, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let words = (0_u32..).zip(&self.0);
+        words.flat_map(|(index, word)| {
+            let bits = (0..64).filter(move |bit| word & (1 << bit) != 0);
+            bits.map(move |bit| index * 64 + bit)
+        })
+    }
+
     /// Takes all out, and gives back the memory.
     pub(super) fn clear(&mut self) {
         self.0 = Vec::new();
@@ -56,6 +65,7 @@ mod tests {
         let mut bits = Bits::default();
         assert!(bits.insert(70) && !bits.insert(70) && bits.insert(0));
         assert!(bits.contains(70) && bits.contains(0) && !bits.contains(6) && !bits.contains(900));
+        assert_eq!(bits.iter().collect::<Vec<_>>(), [0, 70]);
         assert!(bits.remove(70) && !bits.remove(70) && !bits.remove(900));
         assert!(!bits.contains(70));
     }

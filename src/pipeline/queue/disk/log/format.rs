@@ -3,16 +3,17 @@
 //! | where | bytes | is |
 //! |---|---|---|
 //! | start | 64 | [`SegmentHeader`]: magic, format version, tag, sequence number, created |
-//! | then | 48 + payload + 4 | records: [`RecordHeader`], payload, a mark |
+//! | then | 48 + payload + 12 | records: [`RecordHeader`], payload, a mark: number, check, magic |
 //! | sealed: then | 20 | [`IndexHeader`]: magic, tag, how many entries, their checksum |
 //! | | 44 each | [`Entry`]: a record's number, place, time, profiles, checksum |
-//! | | 64 | [`Trailer`]: where the index is, sums over the records |
+//! | | 72 | [`Trailer`]: where the index is, sums over the records |
 //!
 //! Each of these ends with the CRC-32 of its own bytes, so one that is damaged is
 //! known to be. The *tag* is chosen at random for each segment and is repeated in
 //! all its parts: nothing of another segment, or made by somebody else, is taken
 //! for a part of this one. The mark after a payload tells a record that was
-//! damaged from one whose writing was cut short.
+//! damaged from one whose writing was cut short, and how many were damaged where
+//! the last of them was.
 //!
 //! Other versions keep the place of magic, version and checksum in the segment's
 //! header; everything else may change with the version.
@@ -22,10 +23,10 @@ use bytes::{Buf, BufMut};
 /// What this code writes, and the newest that it reads.
 pub(super) const VERSION: u32 = 1;
 
-/// The mark after a payload.
-pub(super) const MARK: [u8; 4] = *b"\x9dend";
+/// The bytes of the mark after a payload.
+pub(super) const MARK: usize = 12;
 /// A record's bytes that are not payload.
-pub(super) const RECORD_OVERHEAD: u64 = (RecordHeader::BYTES + MARK.len()) as u64;
+pub(super) const RECORD_OVERHEAD: u64 = (RecordHeader::BYTES + MARK) as u64;
 /// Where the records of a segment begin.
 pub(super) const FIRST_RECORD: u64 = SegmentHeader::BYTES as u64;
 
@@ -33,6 +34,8 @@ pub(super) const FIRST_RECORD: u64 = SegmentHeader::BYTES as u64;
 pub(super) const ANCHOR: [u8; 3] = *b"\x9dPR";
 const RECORD_MAGIC: [u8; 4] = *b"\x9dPRr";
 const INDEX_MAGIC: [u8; 4] = *b"\x9dPRi";
+/// Its last byte is not zero, so that a mark is never taken for allocated room.
+const MARK_MAGIC: [u8; 4] = *b"\x9dend";
 const SEGMENT_MAGIC: [u8; 8] = *b"\x9dPRqueue";
 const TRAILER_MAGIC: [u8; 8] = *b"\x9dPRtrail";
 
@@ -95,6 +98,8 @@ pub(super) struct Trailer {
     pub(super) index: u64,
     pub(super) records: u64,
     pub(super) profiles: u64,
+    /// All bytes of the records.
+    pub(super) bytes: u64,
     /// Time of the first record, in Unix milliseconds.
     pub(super) oldest_ms: u64,
     /// Time of the last record, in Unix milliseconds.
@@ -186,6 +191,31 @@ impl RecordHeader {
             profiles: self.profiles,
         }
     }
+}
+
+/// The mark after a payload.
+pub(super) fn encode_mark(tag: u32, number: u32) -> [u8; MARK] {
+    let mut bytes = [0; MARK];
+    let mut to = &mut bytes[..];
+    to.put_u32_le(number);
+    to.put_u32_le(check(tag, number));
+    to.put_slice(&MARK_MAGIC);
+    bytes
+}
+
+/// The record's number, where there is a mark.
+pub(super) fn decode_mark(mut bytes: &[u8], tag: u32) -> Option<u32> {
+    let number = bytes.try_get_u32_le().ok()?;
+    let is_sound = bytes.try_get_u32_le().ok()? == check(tag, number);
+    (is_sound && bytes == MARK_MAGIC).then_some(number)
+}
+
+/// What is beside a number that has no header of its own.
+pub(super) fn check(tag: u32, number: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(&tag.to_le_bytes());
+    hasher.finalize()
 }
 
 // === impl IndexHeader ===
@@ -295,7 +325,7 @@ pub(super) fn most(offset: u64) -> u64 {
 // === impl Trailer ===
 
 impl Trailer {
-    pub(super) const BYTES: usize = 64;
+    pub(super) const BYTES: usize = 72;
 
     pub(super) fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -305,6 +335,7 @@ impl Trailer {
         to.put_u64_le(self.index);
         to.put_u64_le(self.records);
         to.put_u64_le(self.profiles);
+        to.put_u64_le(self.bytes);
         to.put_u64_le(self.oldest_ms);
         to.put_u64_le(self.newest_ms);
         seal(bytes)
@@ -319,12 +350,13 @@ impl Trailer {
             index: from.get_u64_le(),
             records: from.get_u64_le(),
             profiles: from.get_u64_le(),
+            bytes: from.get_u64_le(),
             oldest_ms: from.get_u64_le(),
             newest_ms: from.get_u64_le(),
         };
         let end = trailer.index.checked_add(trailer.index_bytes()?)?;
         let is_sound = end.checked_add(Self::BYTES as u64) == Some(file_bytes)
-            && trailer.index >= FIRST_RECORD
+            && FIRST_RECORD.checked_add(trailer.bytes)? <= trailer.index
             && trailer.records <= u64::from(u32::MAX);
         is_sound.then_some(trailer)
     }
@@ -354,6 +386,7 @@ mod tests {
         index: FIRST_RECORD,
         records: 0,
         profiles: 0,
+        bytes: 0,
         oldest_ms: 1,
         newest_ms: 2,
     };
@@ -371,12 +404,13 @@ mod tests {
         let all = [
             &header.encode()[..],
             &HEADER.encode(),
+            &encode_mark(7, 3),
             &index,
             &TRAILER.encode(),
         ]
         .concat();
-        assert_eq!(all.len(), 64 + 48 + 20 + 44 + 64);
-        assert_eq!(format!("{:08x}", crc32fast::hash(&all)), "18d451d5");
+        assert_eq!(all.len(), 64 + 48 + 12 + 20 + 44 + 72);
+        assert_eq!(format!("{:08x}", crc32fast::hash(&all)), "b40fb236");
     }
 
     #[test]
@@ -389,7 +423,7 @@ mod tests {
         };
         assert_eq!(SegmentHeader::decode(&header.encode()), Some(header));
         assert_eq!(RecordHeader::decode(&HEADER.encode()), Some(HEADER));
-        let bytes = FIRST_RECORD + 20 + 64;
+        let bytes = FIRST_RECORD + 20 + 72;
         assert_eq!(Trailer::decode(&TRAILER.encode(), bytes), Some(TRAILER));
         let entries = [HEADER.entry(64)];
         let end = entries[0].end();
@@ -401,18 +435,22 @@ mod tests {
     fn every_damaged_bit_is_seen() {
         let index = encode_index(7, &[HEADER.entry(64)]);
         let end = HEADER.entry(64).end();
-        let all: [(&[u8], &dyn Fn(&[u8]) -> bool); 3] = [
-            (&HEADER.encode(), &|b| RecordHeader::decode(b).is_some()),
-            (&TRAILER.encode(), &|b| Trailer::decode(b, 148).is_some()),
-            (&index, &|b| decode_index(b, 7, end).is_some()),
-        ];
-        for (bytes, is_read) in all {
-            assert!(is_read(bytes));
-            for bit in 0..bytes.len() * 8 {
-                let mut damaged = bytes.to_vec();
-                damaged[bit / 8] ^= 1 << (bit % 8);
-                assert!(!is_read(&damaged), "bit {bit} of {}", bytes.len());
-            }
+        all_bits_count(&HEADER.encode(), |bytes| {
+            RecordHeader::decode(bytes).is_some()
+        });
+        all_bits_count(&encode_mark(7, 3), |bytes| decode_mark(bytes, 7) == Some(3));
+        all_bits_count(&index, |bytes| decode_index(bytes, 7, end).is_some());
+        all_bits_count(&TRAILER.encode(), |bytes| {
+            Trailer::decode(bytes, 156).is_some()
+        });
+    }
+
+    fn all_bits_count(bytes: &[u8], is_read: impl Fn(&[u8]) -> bool) {
+        assert!(is_read(bytes));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_read(&damaged), "bit {bit} of {}", bytes.len());
         }
     }
 
@@ -432,6 +470,6 @@ mod tests {
             records: u64::MAX / 44 + 1,
             ..TRAILER
         };
-        assert_eq!(Trailer::decode(&trailer.encode(), 148), None);
+        assert_eq!(Trailer::decode(&trailer.encode(), 156), None);
     }
 }

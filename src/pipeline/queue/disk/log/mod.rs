@@ -219,7 +219,8 @@ impl Log {
 
     /// Acknowledges records, in any order, whether they were handed out or not;
     /// those that are acknowledged already are passed over. Segments of which
-    /// none is left are removed.
+    /// none is left are removed; the one that is written once it is full, or the
+    /// log is closed.
     ///
     /// After an error they are acknowledged all the same, for this log; what
     /// could not be written is tried again by the next call and by
@@ -244,7 +245,7 @@ impl Log {
         for sequence in touched {
             let written = self.write_acks(sequence);
             self.note(sequence);
-            self.finish(sequence);
+            _ = self.finish(sequence);
             self.relax(sequence);
             result = result.and(written);
         }

@@ -45,9 +45,9 @@ pub(super) fn parse_damaged(name: &OsStr) -> Option<(u64, u64)> {
 
 fn parse_sequence(digits: &str) -> Option<u64> {
     let is_ours = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    // After the highest of all none could follow.
     let sequence = digits.parse().ok().filter(|_| is_ours);
-    sequence.filter(|sequence| *sequence < u64::MAX)
+    // One that leaves no room for others to follow was not given by us.
+    sequence.filter(|sequence| *sequence < u64::MAX / 2)
 }
 
 // === impl Listing ===

@@ -79,9 +79,10 @@ impl Quarantine {
         }
         let mut files = self.files();
         let path = names::damaged(&self.folder, sequence, offset);
-        if files.known.contains_key(&(sequence, offset)) {
+        if files.known.get(&(sequence, offset)) == Some(&bytes) {
             return Ok(Some(path));
         }
+        files.forget((sequence, offset));
         while files.bytes.saturating_add(bytes) > self.max_bytes {
             let Some((segment, offset)) = files.known.first_key_value().map(|(key, _)| *key) else {
                 break;

@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tracing::warn;
 
@@ -29,7 +29,7 @@ struct Shared {
     folder: PathBuf,
     /// `None` where nothing may be changed.
     quarantine: Option<Quarantine>,
-    /// The one used last is at the end.
+    /// The one opened last is at the end.
     open: Mutex<VecDeque<(u64, Arc<dyn File>)>>,
 }
 
@@ -132,7 +132,7 @@ impl Reader {
 
     /// Takes over a segment that is open.
     pub(super) fn keep(&self, sequence: u64, file: Arc<dyn File>) {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open();
         open.retain(|(known, _)| *known != sequence);
         open.push_back((sequence, file));
         if open.len() > OPEN {
@@ -142,23 +142,20 @@ impl Reader {
 
     /// Closes a segment.
     pub(super) fn forget(&self, sequence: u64) {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(known, _)| *known != sequence);
+        self.open().retain(|(known, _)| *known != sequence);
     }
 
     /// An open segment.
     pub(super) fn segment(&self, sequence: u64) -> io::Result<Arc<dyn File>> {
-        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = open.iter().find(|(known, _)| *known == sequence);
-        let known = known.map(|(_, file)| Arc::clone(file));
-        drop(open);
-        let file = match known {
-            Some(file) => file,
-            None => {
-                let path = names::segment(&self.0.folder, sequence);
-                self.0.fs.open(&path, Access::Read)?
-            }
-        };
+        let known = self.open().iter().find_map(|(known, file)| {
+            let is_it = *known == sequence;
+            is_it.then(|| Arc::clone(file))
+        });
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let path = names::segment(&self.0.folder, sequence);
+        let file = self.0.fs.open(&path, Access::Read)?;
         self.keep(sequence, Arc::clone(&file));
         Ok(file)
     }
@@ -167,6 +164,10 @@ impl Reader {
     pub fn quarantine(&self, meta: &Meta) -> Option<PathBuf> {
         let file = self.segment(meta.id.segment).ok()?;
         self.set_aside(&*file, meta)
+    }
+
+    fn open(&self) -> MutexGuard<'_, VecDeque<(u64, Arc<dyn File>)>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_aside(&self, file: &dyn File, meta: &Meta) -> Option<PathBuf> {

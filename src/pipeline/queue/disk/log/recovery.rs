@@ -19,7 +19,7 @@ use super::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -91,7 +91,7 @@ pub enum OpenError {
         found: u32,
     },
     /// The system refused a step.
-    #[error("cannot {step} {}: {source}", path.display())]
+    #[error("cannot {step} {}: {source}{}", path.display(), way_out(source))]
     Io {
         /// What was tried.
         step: &'static str,
@@ -172,7 +172,8 @@ impl Log {
             totals: Totals::default(),
             retired: Vec::new(),
             unsynced: Vec::new(),
-            is_folder_dirty: false,
+            // Whoever had it open may have ended before it was synced.
+            is_folder_dirty: !listing.acks.is_empty(),
         }
     }
 
@@ -227,7 +228,7 @@ impl Log {
         self.totals += segment.live;
         self.segments.insert(sequence, segment);
         self.note(sequence);
-        self.finish(sequence);
+        _ = self.finish(sequence);
         self.relax(sequence);
     }
 
@@ -264,13 +265,24 @@ impl Log {
     fn retire_orphans(&mut self, listing: &Listing) {
         for (sequence, bytes) in &listing.acks {
             if !listing.segments.contains_key(sequence) {
-                self.is_folder_dirty = true;
                 self.retired.push(Retired {
                     sequence: *sequence,
                     bytes: *bytes,
                 });
             }
         }
+    }
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => ": let the relay's user write there",
+        ErrorKind::ReadOnlyFilesystem => ": name a folder on a writable file system",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": make room on the volume",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            ": name a folder, not a file or a path through one"
+        }
+        _ => "",
     }
 }
 
@@ -305,8 +317,8 @@ pub(super) fn recover_acks(
 ) -> io::Result<()> {
     let path = names::acks(folder, segment.sequence);
     let file = fs.open(&path, Access::Read)?;
-    let (sequence, tag) = (segment.sequence, segment.tag);
-    segment.acks = Acks::read(&*file, sequence, tag, |number| segment.mark_acked(number))?;
+    let tag = segment.tag;
+    segment.acks = Acks::read(&*file, tag, |number| segment.mark_acked(number))?;
     Ok(())
 }
 
@@ -357,30 +369,30 @@ pub(super) fn locate(reader: &Reader, segment: &Segment) -> io::Result<Vec<Entry
     Ok(entries)
 }
 
-/// Profiles that were counted and cannot be found keep their place, in a record
-/// that is lost, until its reader was told.
+/// Records and profiles that were counted and cannot be found keep their place,
+/// in records that are lost, until their reader was told.
 fn account(entries: &mut Vec<Entry>, segment: &Segment) {
     let sound = entries.iter().filter(|entry| !entry.lost);
     let found: Totals = sound.map(Totals::of).sum();
     let missing = segment.whole.profiles.saturating_sub(found.profiles);
-    let next = entries
-        .last()
-        .map_or(0, |last| last.number.saturating_add(1));
-    let mut lost = entries.iter_mut().filter(|entry| entry.lost);
-    match lost.next() {
-        Some(first) => {
-            first.profiles = missing;
-            lost.for_each(|entry| entry.profiles = 0);
-        }
-        None if missing > 0 => entries.push(Entry {
-            number: next,
+    let has_lost = found.records < entries.len() as u64;
+    let wanted = segment
+        .whole
+        .records
+        .max(u64::from(missing > 0 && !has_lost));
+    while (entries.len() as u64) < wanted {
+        let last = entries.last();
+        entries.push(Entry {
+            number: last.map_or(0, |last| last.number.saturating_add(1)),
             lost: true,
             offset: segment.end,
-            profiles: missing,
-            at_ms: segment.times.map_or(0, |(_, newest)| newest),
+            at_ms: last.map_or(0, |last| last.at_ms),
             ..Entry::default()
-        }),
-        None => {}
+        });
+    }
+    let lost = entries.iter_mut().filter(|entry| entry.lost);
+    for (index, entry) in lost.enumerate() {
+        entry.profiles = if index == 0 { missing } else { 0 };
     }
 }
 

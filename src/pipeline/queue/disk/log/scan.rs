@@ -13,7 +13,7 @@
 //! | anything else | damage |
 
 use super::{
-    format::{ANCHOR, Entry, FIRST_RECORD, IndexHeader, MARK, RecordHeader, most},
+    format::{ANCHOR, Entry, FIRST_RECORD, IndexHeader, MARK, RecordHeader, decode_mark, most},
     fs::{File, read_full},
 };
 use std::io;
@@ -126,8 +126,7 @@ impl Scanner<'_> {
         if entry.end() > self.limit {
             return Ok(false);
         }
-        let mark = entry.end() - MARK.len() as u64;
-        if self.window.get(mark, MARK.len())? == MARK {
+        if self.mark_before(entry.end())? == Some(entry.number) {
             return Ok(true);
         }
         let is_last = self.until == Until::Exactly(entry.end());
@@ -137,7 +136,7 @@ impl Scanner<'_> {
     fn has_sound_payload(&mut self, entry: &Entry) -> io::Result<bool> {
         let mut hasher = crc32fast::Hasher::new();
         let mut at = entry.offset + RecordHeader::BYTES as u64;
-        let end = entry.end() - MARK.len() as u64;
+        let end = entry.end() - MARK as u64;
         while at < end {
             let most = usize::try_from(end - at).unwrap_or(STRIDE).min(STRIDE);
             let bytes = self.window.get(at, most)?;
@@ -162,31 +161,39 @@ impl Scanner<'_> {
         let header = RecordHeader::BYTES as u64;
         let from = self.offset + if broken.is_some() { header } else { 1 };
         if let Some((offset, anchor)) = self.find(from, content)? {
-            let before = match anchor {
+            let next = match anchor {
                 Anchor::Record(header) => Some(header.number),
                 Anchor::Index => None,
             };
-            self.lose(offset, before, broken);
+            self.lose(offset, next, broken)?;
             return Ok(true);
         }
         let is_torn = match broken {
-            // A longer file than the record needs holds more than its beginning.
-            Some(entry) => content <= entry.end(),
+            // What was written in vain ends before the mark does.
+            Some(entry) => content < entry.end(),
             None => content - self.offset <= header,
         };
         if is_torn && self.until != Until::Exactly(self.limit) {
             self.found.torn = content - self.offset;
         } else {
-            self.lose(content, None, broken);
+            self.lose(content, None, broken)?;
         }
         Ok(false)
     }
 
-    /// All up to `end` is lost: the records before number `before`.
-    fn lose(&mut self, end: u64, before: Option<u32>, broken: Option<Entry>) {
+    /// All up to `end` is lost; the record that follows, if one does, has the
+    /// number `next`.
+    fn lose(&mut self, end: u64, next: Option<u32>, broken: Option<Entry>) -> io::Result<()> {
         let stored = end - self.offset;
+        let next = match next {
+            Some(next) => next,
+            None => {
+                let last = self.mark_before(end)?.or(broken.map(|entry| entry.number));
+                last.unwrap_or(self.next).saturating_add(1)
+            }
+        };
+        let missing = u64::from(next.saturating_sub(self.next));
         let room = most(self.offset + stored) - most(self.offset);
-        let missing = before.map_or(1, |before| u64::from(before.saturating_sub(self.next)));
         let first = broken.unwrap_or(Entry {
             number: self.next,
             at_ms: self.found.entries.last().map_or(0, |entry| entry.at_ms),
@@ -206,12 +213,19 @@ impl Scanner<'_> {
             });
         }
         self.offset = end;
+        Ok(())
     }
 
     fn push(&mut self, entry: Entry) {
         self.next = entry.number.saturating_add(1);
         self.offset = entry.end();
         self.found.entries.push(entry);
+    }
+
+    /// The number in the mark that ends at `end`.
+    fn mark_before(&mut self, end: u64) -> io::Result<Option<u32>> {
+        let bytes = self.window.get(end.saturating_sub(MARK as u64), MARK)?;
+        Ok(decode_mark(bytes, self.found.tag.unwrap_or_default()))
     }
 
     /// What is sound at `offset`, and belongs to this segment.

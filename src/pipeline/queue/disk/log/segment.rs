@@ -9,8 +9,10 @@ use super::{
     acks::Acks,
     bits::Bits,
     format::{Entry, FIRST_RECORD, most},
+    fs::FileSystem,
     recovery::Body,
 };
+use std::{io, path::Path};
 
 /// What the log knows of one segment.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Segment {
         let whole = Totals {
             records: trailer.records,
             profiles: trailer.profiles,
-            bytes: trailer.index - FIRST_RECORD,
+            bytes: trailer.bytes,
         };
         Self {
             end: trailer.index,
@@ -203,6 +205,16 @@ impl Segment {
         self.live -= Totals::from(meta);
         self.update_times();
         true
+    }
+
+    /// Makes its acknowledgements outlast a power failure.
+    pub(super) fn sync_acks(&mut self, fs: &dyn FileSystem, folder: &Path) -> io::Result<()> {
+        let all = self.acked.iter();
+        let synced = self.acks.sync(fs, folder, self.sequence, all);
+        if self.out_count == 0 {
+            self.acks.close();
+        }
+        synced
     }
 
     /// Takes back a record that was handed out; `false` when it was not.

@@ -12,7 +12,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     sync::Arc,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// A segment that was removed before its acknowledgements.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,9 @@ impl Log {
             let written = self.write_acks(sequence);
             result = result.and(written);
             if let Some(segment) = self.segments.get_mut(&sequence) {
-                result = result.and(segment.acks.sync());
-                segment.acks.close();
+                result = result.and(segment.sync_acks(&*self.fs, &self.folder));
             }
-            self.finish(sequence);
+            result = result.and(self.finish(sequence));
         }
         for file in std::mem::take(&mut self.unsynced) {
             // Without it the segment is scanned after a power failure.
@@ -54,13 +53,12 @@ impl Log {
     /// has lost nothing; it may deliver more than once what was acknowledged
     /// since the last [`sync_acks`](Self::sync_acks) if the power fails too.
     pub fn close(mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        if let Some(active) = self.active.take() {
-            if let Some(segment) = self.segments.get_mut(&active.sequence) {
-                result = active.file.truncate(segment.end);
-            }
-            self.finish(active.sequence);
-        }
+        let active = self.active.take();
+        let segment = active.as_ref().and_then(|a| self.segments.get(&a.sequence));
+        let result = match active.as_ref().zip(segment) {
+            Some((active, segment)) => active.file.truncate(segment.end),
+            None => Ok(()),
+        };
         result.and(self.sync_acks())
     }
 
@@ -71,43 +69,43 @@ impl Log {
         };
         let tag = segment.tag;
         let acks = &mut segment.acks;
-        if acks.bytes == 0 && acks.is_pending() {
+        if !acks.exists && acks.is_pending() {
             self.is_folder_dirty = true;
         }
         acks.write(&*self.fs, &self.folder, sequence, tag)
     }
 
-    /// Removes a segment of which nothing is left, unless it is written.
-    pub(super) fn finish(&mut self, sequence: u64) {
+    /// Removes a segment of which nothing is left, unless it is written. What
+    /// fails is tried again by [`sync_acks`](Self::sync_acks).
+    pub(super) fn finish(&mut self, sequence: u64) -> io::Result<()> {
         let segment = self.segments.get(&sequence);
-        let Some(segment) = segment.filter(|s| s.live.records == 0 && !self.is_active(sequence))
-        else {
-            return;
+        let finished = segment.filter(|s| s.live.records == 0 && !self.is_active(sequence));
+        let Some(segment) = finished else {
+            return Ok(());
         };
-        let bytes = segment.acks.bytes;
-        match self.fs.remove(&names::segment(&self.folder, sequence)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                // It is tried again: `sync_acks` finishes what it finds.
-                debug!(segment = sequence, %error, "a finished segment cannot be removed now");
-            }
-            _ => {
-                self.segments.remove(&sequence);
-                self.ready.remove(&sequence);
-                self.stuck.remove(&sequence);
-                self.reader.forget(sequence);
-                self.is_folder_dirty = true;
-                if bytes > 0 {
-                    self.retired.push(Retired { sequence, bytes });
-                }
-            }
+        let retired = segment.acks.exists.then_some(Retired {
+            sequence,
+            bytes: segment.acks.bytes,
+        });
+        if let Err(error) = self.fs.remove(&names::segment(&self.folder, sequence))
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error);
         }
+        self.segments.remove(&sequence);
+        self.ready.remove(&sequence);
+        self.stuck.remove(&sequence);
+        self.reader.forget(sequence);
+        self.is_folder_dirty = true;
+        self.retired.extend(retired);
+        Ok(())
     }
 
     /// Gives a full segment its index and the length that it needs. Without it
     /// the segment is as good, but whoever opens it has to scan it.
     pub(super) fn seal(&mut self, full: Active) {
         let sequence = full.sequence;
-        self.finish(sequence);
+        _ = self.finish(sequence);
         let Some(segment) = self.segments.get_mut(&sequence) else {
             return;
         };
@@ -120,6 +118,7 @@ impl Log {
             index: segment.end,
             records: segment.whole.records,
             profiles: segment.whole.profiles,
+            bytes: segment.whole.bytes,
             oldest_ms: first.at_ms,
             newest_ms: last.at_ms,
         };

@@ -8,6 +8,7 @@
 use super::{Access, Entry, File, FileSystem};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     io::{self, ErrorKind, IoSlice},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,27 +17,27 @@ use std::{
 const SECTOR: usize = 512;
 
 /// A file system in memory; clones are the same one.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryFileSystem(Arc<Mutex<State>>);
+#[derive(Clone, Default)]
+pub(crate) struct MemoryFileSystem(Arc<Mutex<State>>);
 
 /// What calls were made, since the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Files opened.
-    pub opens: u64,
+    pub(crate) opens: u64,
     /// Bytes read.
-    pub read: u64,
+    pub(crate) read: u64,
     /// Writes.
-    pub writes: u64,
+    pub(crate) writes: u64,
     /// Syncs of files.
-    pub syncs: u64,
+    pub(crate) syncs: u64,
     /// Syncs of folders.
-    pub folder_syncs: u64,
+    pub(crate) folder_syncs: u64,
 }
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub(crate) enum Call {
     Open,
     Read,
     Write,
@@ -49,7 +50,7 @@ pub enum Call {
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// EIO.
     Io,
     /// ENOSPC.
@@ -71,6 +72,7 @@ struct State {
     nodes: Vec<Node>,
     capacity: Option<u64>,
     is_read_only: bool,
+    is_paused: bool,
     planned: Vec<(Call, usize, Fault)>,
     chance: u64,
     happened: u64,
@@ -109,61 +111,72 @@ struct Handle {
 
 impl MemoryFileSystem {
     /// Seeds what is left to chance.
-    pub fn seed(&self, seed: u64) {
+    pub(crate) fn seed(&self, seed: u64) {
         self.state().random = seed;
     }
 
     /// Lets one call of a kind fail, after so many that do not.
-    pub fn fail(&self, call: Call, after: usize, fault: Fault) {
+    pub(crate) fn fail(&self, call: Call, after: usize, fault: Fault) {
         self.state().planned.push((call, after, fault));
     }
 
     /// Lets so many of a thousand calls fail; 0 ends all planned failures too.
-    pub fn fail_often(&self, of_thousand: u64) {
+    pub(crate) fn fail_often(&self, of_thousand: u64) {
         let mut state = self.state();
         state.chance = of_thousand;
         state.planned.clear();
     }
 
+    /// Lets nothing fail for a while.
+    pub(crate) fn pause_faults(&self, is_paused: bool) {
+        self.state().is_paused = is_paused;
+    }
+
+    /// Whether the disk is read-only or bounded.
+    pub(crate) fn has_limits(&self) -> bool {
+        let state = self.state();
+        state.is_read_only || state.capacity.is_some()
+    }
+
     /// How many calls have failed.
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.state().happened
     }
 
     /// Bounds the bytes of all files.
-    pub fn set_capacity(&self, bytes: Option<u64>) {
+    pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
 
     /// Refuses all changes.
-    pub fn set_read_only(&self, is_read_only: bool) {
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
         self.state().is_read_only = is_read_only;
     }
 
     /// The calls since the last look.
-    pub fn take_counts(&self) -> Counts {
+    pub(crate) fn take_counts(&self) -> Counts {
         std::mem::take(&mut self.state().counts)
     }
 
     /// The bytes of all files.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.state().used()
     }
 
     /// All files, in order.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
     }
 
     /// The bytes of a file.
-    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+    pub(crate) fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
         let node = state.names.get(path)?;
         state.nodes.get(*node).map(|node| node.content.clone())
     }
 
     /// Puts a file there, synced.
-    pub fn put(&self, path: &Path, content: &[u8]) {
+    pub(crate) fn put(&self, path: &Path, content: &[u8]) {
         let mut state = self.state();
         let node = state.nodes.len();
         state.nodes.push(Node {
@@ -176,7 +189,7 @@ impl MemoryFileSystem {
     }
 
     /// Changes a byte, on the disk and wherever it is cached.
-    pub fn flip(&self, path: &Path, offset: usize, with: u8) {
+    pub(crate) fn flip(&self, path: &Path, offset: usize, with: u8) {
         let mut state = self.state();
         let Some(node) = state.names.get(path).copied() else {
             return;
@@ -201,7 +214,7 @@ impl MemoryFileSystem {
     }
 
     /// The power fails. What is open is of no use any more.
-    pub fn crash(&self) {
+    pub(crate) fn crash(&self) {
         let mut state = self.state();
         state.crash_names();
         let mut nodes = std::mem::take(&mut state.nodes);
@@ -224,6 +237,12 @@ impl MemoryFileSystem {
     }
 }
 
+impl fmt::Debug for MemoryFileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryFileSystem")
+    }
+}
+
 impl FileSystem for MemoryFileSystem {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state();
@@ -238,7 +257,7 @@ impl FileSystem for MemoryFileSystem {
         let state = self.state();
         let files = state.names.iter().filter_map(|(path, node)| {
             let node = state.nodes.get(*node)?;
-            (path.parent() == Some(folder)).then(|| (path, node.content.len() as u64, true))
+            (path.parent() == Some(folder)).then_some((path, node.content.len() as u64, true))
         });
         let folders = state
             .folders
@@ -301,6 +320,10 @@ impl FileSystem for MemoryFileSystem {
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         Ok(self.state().free())
     }
+
+    fn random(&self) -> u32 {
+        random(&mut self.state().random) as u32
+    }
 }
 
 // === impl State ===
@@ -325,6 +348,9 @@ impl State {
 
     /// Whether this call fails.
     fn planned(&mut self, call: Call) -> Option<Fault> {
+        if self.is_paused {
+            return None;
+        }
         let of_this_kind = self.planned.iter_mut().filter(|(kind, ..)| *kind == call);
         let mut due = None;
         for (_, after, fault) in of_this_kind {

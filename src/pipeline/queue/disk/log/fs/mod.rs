@@ -22,7 +22,8 @@ const MAX_PIECES: usize = 1024;
 
 /// Folders, and the files in them. Calls block.
 pub trait FileSystem: fmt::Debug + Send + Sync {
-    /// Makes a folder and those above it; it may be there already.
+    /// Makes a folder and those above it, so that they outlast a power failure; it
+    /// may be there already.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// What is in a folder, in any order.
@@ -40,6 +41,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// The bytes that this process may still write to the volume of a folder.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+
+    /// Any number: chance is part of the world outside.
+    fn random(&self) -> u32;
 }
 
 /// An open file.

@@ -19,7 +19,19 @@ pub struct RealFileSystem;
 
 impl FileSystem for RealFileSystem {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o750).create(folder)
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let above = folder.parent().filter(|path| !path.as_os_str().is_empty());
+        if let Some(above) = above {
+            self.create_folder(above)?;
+        }
+        match DirBuilder::new().mode(0o750).create(folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            created => created?,
+        }
+        // A folder that is forgotten takes along all that was synced in it.
+        self.sync_folder(above.unwrap_or(Path::new(".")))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
@@ -63,6 +75,10 @@ impl FileSystem for RealFileSystem {
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
         let volume = statvfs(folder)?;
         Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+    }
+
+    fn random(&self) -> u32 {
+        rand::random()
     }
 }
 

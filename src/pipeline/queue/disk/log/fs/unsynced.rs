@@ -42,6 +42,10 @@ impl<F: FileSystem> FileSystem for Unsynced<F> {
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
         self.0.free_bytes(folder)
     }
+
+    fn random(&self) -> u32 {
+        self.0.random()
+    }
 }
 
 // === impl UnsyncedFile ===

@@ -188,3 +188,114 @@ fn a_call_that_fails_in_its_second_segment_leaves_nothing_of_the_first() {
     drop(log);
     assert_eq!(drain(&mut open(&fs).log), [0]);
 }
+
+#[test]
+fn places_are_in_memory_only_for_segments_that_are_handed_out() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    let loaded = |log: &Log| log.segments.values().filter(|s| s.is_loaded()).count();
+    append(&mut log, 0..300);
+    // The oldest, and the one that is written.
+    assert_eq!((log.segments.len(), loaded(&log)), (100, 2));
+    let mut in_flight = Vec::new();
+    while let Some(meta) = log.next(Order::OldestFirst) {
+        in_flight.push(meta);
+        if in_flight.len() > 10 {
+            log.ack(&[in_flight.remove(0)]).unwrap();
+        }
+        assert!(loaded(&log) <= 6, "{}", loaded(&log));
+    }
+    log.ack(&in_flight).unwrap();
+    drop(log);
+    append(&mut open(&fs).log, 0..300);
+    let mut log = open(&fs).log;
+    assert_eq!(loaded(&log), 1);
+    // From the other end nothing is finished at first.
+    while let Some(meta) = log.next(Order::NewestFirst) {
+        log.ack(&[meta]).unwrap();
+        assert!(loaded(&log) <= 3, "{}", loaded(&log));
+    }
+}
+
+#[test]
+fn synced_acknowledgements_outlast_a_power_failure() {
+    for seed in 0..100 {
+        let fs = MemoryFileSystem::default();
+        fs.seed(seed);
+        let mut log = open(&fs).log;
+        let metas = append(&mut log, 0..9);
+        // The first segment is finished and removed, the second is not.
+        log.ack(&metas[..4]).unwrap();
+        log.sync_acks().unwrap();
+        log.ack(&metas[7..]).unwrap();
+        drop(log);
+        fs.crash();
+        let numbers = drain(&mut open(&fs).log);
+        let expected: &[&[u64]] = &[&[4, 5, 6], &[4, 5, 6, 7, 8], &[4, 5, 6, 7], &[4, 5, 6, 8]];
+        assert!(expected.contains(&&*numbers), "{numbers:?}");
+    }
+}
+
+#[test]
+fn acknowledgements_that_a_full_disk_refused_are_written_when_there_is_room() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    let metas = append(&mut log, 0..5);
+    fs.set_capacity(Some(fs.used()));
+    log.ack(&metas[..2]).unwrap_err();
+    assert_eq!(log.stats().records, 3, "for this log they are acknowledged");
+    log.sync_acks().unwrap_err();
+    fs.set_capacity(None);
+    log.sync_acks().unwrap();
+    drop(log);
+    assert_eq!(drain(&mut open(&fs).log), [2, 3, 4]);
+}
+
+#[test]
+fn a_full_disk_takes_again_once_something_was_delivered() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, 0..6);
+    fs.set_capacity(Some(fs.used()));
+    assert!(matches!(
+        log.append(&[record(6)]),
+        Err(AppendError::Full { .. })
+    ));
+    for _ in 0..3 {
+        let meta = log.next(Order::OldestFirst).unwrap();
+        // The segment goes, though the acknowledgements cannot be written.
+        _ = log.ack(&[meta]);
+    }
+    append(&mut log, [7]);
+    drop(log);
+    assert_eq!(drain(&mut open(&fs).log), [3, 4, 5, 7]);
+}
+
+#[test]
+fn a_log_on_a_read_only_disk_still_delivers() {
+    let fs = MemoryFileSystem::default();
+    append(&mut open(&fs).log, 0..5);
+    fs.set_read_only(true);
+    let mut log = open(&fs).log;
+    assert_eq!(drain(&mut log), [0, 1, 2, 3, 4]);
+    let refused = log.append(&[record(5)]).unwrap_err();
+    assert!(matches!(refused, AppendError::ReadOnly { .. }), "{refused}");
+    assert_eq!(
+        refused.to_string(),
+        "cannot write to /queue/parca/00000000000000000002.segment: Read-only file system (os \
+         error 30): mount it writable"
+    );
+    fs.set_read_only(false);
+    append(&mut log, [5]);
+    assert_eq!(drain(&mut log), [5]);
+}
+
+#[test]
+fn an_empty_call_does_nothing() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    assert_eq!(log.append(&[]).unwrap(), []);
+    log.ack(&[]).unwrap();
+    log.sync_acks().unwrap();
+    assert_eq!(fs.files(), Vec::<PathBuf>::new());
+}

@@ -1,4 +1,7 @@
 mod basics;
+mod damage;
+mod model;
+mod real;
 
 use super::{
     AppendError, Log, Meta, NewRecord, OpenError, Opened, Options, Order,
@@ -74,4 +77,26 @@ fn of_kind(fs: &MemoryFileSystem, kind: &str) -> Vec<PathBuf> {
     files
         .filter(|path| path.extension().is_some_and(|e| e == kind))
         .collect()
+}
+
+/// splitmix64
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn choose<T: Clone>(&mut self, all: &[T]) -> Option<T> {
+        let index = self.next() as usize;
+        all.get(index.checked_rem(all.len())?).cloned()
+    }
 }

@@ -1,21 +1,27 @@
 //! The streams of an HTTP/2 connection, run within the connection's own task.
 //!
-//! hyper starts a task for each stream. With small requests most of the CPU then
-//! goes into waking threads: the connection's task hands a request to one that
-//! sleeps, and is woken by it for the answer. Here a connection and its streams
-//! are one task, and what one of them does for another is done in the same poll:
-//! a waker notes that somebody was woken meanwhile, instead of telling the
-//! runtime. Nothing is lost by it, as work that takes long goes to other threads
-//! anyway (`crate::runtime::blocking`).
+//! hyper starts a task for each stream, and a client's connection beside the one
+//! that takes requests. With small requests most of the CPU then goes into waking
+//! threads: the connection's task hands a request to one that sleeps, and is woken
+//! by it for the answer. Here a connection and its streams are one task, and what
+//! one of them does for another is done in the same poll: a waker notes that
+//! somebody was woken meanwhile, instead of telling the runtime. Nothing is lost by
+//! it, as work that takes long goes to other threads anyway
+//! (`crate::runtime::blocking`).
+//!
+//! When nobody has anything to do any more, what they all wrote is sent
+//! ([`Gathered`]).
 
+use super::gathered::Gathered;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
+use tokio::io::AsyncWrite;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -23,9 +29,13 @@ type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Clone, Default)]
 pub(super) struct Streams(Arc<Mutex<Vec<Stream>>>);
 
-/// A connection and its streams.
-pub(super) struct Together<C> {
+/// A connection and its streams, over a stream of bytes.
+pub(super) struct Together<C: Future, T> {
     connection: Pin<Box<C>>,
+    /// What the connection ended with, while streams go on.
+    ended: Option<C::Output>,
+    lingers: bool,
+    io: Gathered<T>,
     begun: Streams,
     running: FuturesUnordered<Stream>,
     notes: Arc<Notes>,
@@ -52,26 +62,37 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.push(Box::pin(stream));
+        self.lock().push(Box::pin(stream));
     }
 }
 
 impl Streams {
     fn take(&self) -> Vec<Stream> {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *self.lock())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // === impl Together ===
 
-impl<C: Future> Together<C> {
-    /// Runs `connection` with the streams that come into `begun`, which it polls
-    /// alone.
-    pub(super) fn new(connection: C, begun: Streams) -> Self {
+impl<C: Future, T: AsyncWrite + Unpin> Together<C, T> {
+    /// Runs `connection`, which writes to `io`, with the streams that come into
+    /// `begun`. Resolves with the connection: its streams are over then, or of no
+    /// use.
+    pub(super) fn new(connection: C, begun: Streams, io: Gathered<T>) -> Self {
         let notes = Arc::new(Notes::default());
         Self {
             connection: Box::pin(connection),
+            ended: None,
+            lingers: false,
+            io,
             begun,
             running: FuturesUnordered::new(),
             waker: notes.clone().into(),
@@ -79,25 +100,57 @@ impl<C: Future> Together<C> {
         }
     }
 
+    /// The same, which resolves once the streams have ended too: a client's
+    /// connection ends when nobody is left to make requests, and those that were
+    /// made are still under way.
+    pub(super) fn lingering(mut self) -> Self {
+        self.lingers = true;
+        self
+    }
+
     /// The connection.
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
     }
 
-    /// Polls everything once. Resolves with the connection: its streams are over
-    /// then, or of no use.
+    /// Polls everything once.
     fn poll_once(&mut self) -> Poll<C::Output> {
         let mut cx = Context::from_waker(&self.waker);
-        if let Poll::Ready(output) = self.connection.as_mut().poll(&mut cx) {
-            return Poll::Ready(output);
+        if self.ended.is_none()
+            && let Poll::Ready(output) = self.connection.as_mut().poll(&mut cx)
+        {
+            if !self.lingers {
+                return Poll::Ready(output);
+            }
+            self.ended = Some(output);
         }
-        self.running.extend(self.begun.take());
-        while let Poll::Ready(Some(())) = self.running.poll_next_unpin(&mut cx) {}
-        Poll::Pending
+        loop {
+            self.running.extend(self.begun.take());
+            while let Poll::Ready(Some(())) = self.running.poll_next_unpin(&mut cx) {}
+            if self.begun.is_empty() {
+                break;
+            }
+        }
+        match self.ended.take_if(|_| self.running.is_empty()) {
+            Some(output) => Poll::Ready(output),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sends what was written. The connection hears of a failure when it is polled
+    /// next, which is then soon.
+    fn send(&self) {
+        let mut cx = Context::from_waker(&self.waker);
+        if !self.io.send(&mut cx) {
+            self.waker.wake_by_ref();
+        }
     }
 }
 
-impl<C: Future> Future for Together<C> {
+// Nothing that is pinned is moved: the connection and its streams are boxed.
+impl<C: Future, T> Unpin for Together<C, T> {}
+
+impl<C: Future, T: AsyncWrite + Unpin> Future for Together<C, T> {
     type Output = C::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
@@ -108,10 +161,12 @@ impl<C: Future> Future for Together<C> {
                 return Poll::Ready(output);
             }
             if !self.notes.is_woken() {
+                self.send();
                 return Poll::Pending;
             }
         }
         self.notes.end();
+        self.send();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -143,7 +198,7 @@ impl Notes {
         self.state().polling = false;
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,7 +231,14 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
         time::Duration,
     };
-    use tokio::sync::{mpsc, oneshot};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, Sink, duplex, sink},
+        sync::{mpsc, oneshot},
+    };
+
+    fn nowhere() -> Gathered<Sink> {
+        Gathered::new(sink())
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_stream_wakes_its_connection_from_within_and_from_other_threads() {
@@ -197,7 +259,7 @@ mod tests {
             }
             "over"
         };
-        let together = Together::new(connection, streams);
+        let together = Together::new(connection, streams, nowhere());
         let running = Tasks::default().spawn("together", together);
         let ended = tokio::time::timeout(Duration::from_secs(20), running).await;
         assert_eq!(ended.unwrap().unwrap(), "over");
@@ -215,7 +277,7 @@ mod tests {
             }
         }
         let polls = Arc::new(AtomicUsize::new(0));
-        let together = Together::new(Restless(polls.clone()), Streams::default());
+        let together = Together::new(Restless(polls.clone()), Streams::default(), nowhere());
         let running = Tasks::default().spawn("together", together);
         tokio::time::sleep(Duration::from_millis(20)).await;
         running.abort();
@@ -230,7 +292,7 @@ mod tests {
             let _alive = alive;
             std::future::pending::<()>().await;
         });
-        let together = Together::new(std::future::pending::<()>(), streams);
+        let together = Together::new(std::future::pending::<()>(), streams, nowhere());
         let running = Tasks::default().spawn("together", together);
         tokio::task::yield_now().await;
         assert!(
@@ -239,5 +301,41 @@ mod tests {
         );
         running.abort();
         assert!(gone.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn requests_under_way_outlive_a_client_that_makes_no_more() {
+        let streams = Streams::default();
+        let (answer, answered) = oneshot::channel::<()>();
+        let (done, is_done) = oneshot::channel();
+        streams.execute(async move {
+            answered.await.unwrap();
+            done.send(()).unwrap();
+        });
+        let together = Together::new(async { "over" }, streams, nowhere()).lingering();
+        let running = Tasks::default().spawn("together", together);
+        tokio::task::yield_now().await;
+        assert!(!running.is_finished());
+        answer.send(()).unwrap();
+        assert_eq!(running.await.unwrap(), "over");
+        assert!(is_done.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_streams_write_is_sent_at_once_when_all_have_written() {
+        let (near, mut far) = duplex(1 << 10);
+        let io = Gathered::new(near);
+        let streams = Streams::default();
+        for word in ["one ", "and ", "another"] {
+            let mut io = io.clone();
+            streams.execute(async move { io.write_all(word.as_bytes()).await.unwrap() });
+        }
+        let together = Together::new(std::future::pending::<()>(), streams, io);
+        let running = Tasks::default().spawn("together", together);
+        let mut buffer = [0; 64];
+        let read = far.read(&mut buffer);
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+        assert_eq!(read.unwrap().unwrap(), "one and another".len());
+        running.abort();
     }
 }
