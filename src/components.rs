@@ -411,9 +411,8 @@ impl Builder<'_> {
     /// A queue stays where it is as long as its exporter does.
     fn check_storage(&mut self, id: &Id, node: &Node) {
         let queue = node.get("sending_queue");
-        let name = queue
-            .and_then(|queue| queue.get("storage"))
-            .and_then(Node::text);
+        let name = queue.and_then(|queue| queue.get("storage"));
+        let name = name.filter(|name| !name.is_null()).and_then(Node::text);
         let before = self.running.and_then(|running| running.places.get(id));
         if before.is_some_and(|before| before.as_ref().map(Id::as_str) != name) {
             let message = "cannot change while the exporter runs: restart the relay, or give the exporter another name";

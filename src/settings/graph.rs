@@ -278,7 +278,8 @@ impl Graph<'_> {
             let Some(storage) = queue.and_then(|queue| queue.get("storage")) else {
                 continue;
             };
-            let Some(name) = storage.text().filter(|name| !running.contains(name)) else {
+            let name = storage.text().filter(|_| !storage.is_null());
+            let Some(name) = name.filter(|name| !running.contains(name)) else {
                 continue;
             };
             let defined = tree.get(Kind::Extension.section());
