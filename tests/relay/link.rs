@@ -1,5 +1,5 @@
-//! The way to a far end as a thin or broken line: so many bytes a second for all
-//! connections together, or none.
+//! The way to a far end as a thin line: so many bytes a second for all connections
+//! together.
 
 use std::{
     io::{self, Read, Write},
@@ -25,7 +25,6 @@ struct Shared {
     far_end: SocketAddr,
     /// Bytes a second towards the far end; 0 is as fast as it goes.
     rate: AtomicU64,
-    cut: AtomicBool,
     over: AtomicBool,
     carried: AtomicU64,
     /// When the next piece may pass.
@@ -43,7 +42,6 @@ impl Link {
         let shared = Arc::new(Shared {
             far_end,
             rate: AtomicU64::new(0),
-            cut: AtomicBool::new(false),
             over: AtomicBool::new(false),
             carried: AtomicU64::new(0),
             next: Mutex::new(Instant::now()),
@@ -55,10 +53,7 @@ impl Link {
                 if accepting.over.load(Ordering::Relaxed) {
                     return;
                 }
-                // On a line that is cut a connection ends before it begins.
-                if !accepting.cut.load(Ordering::Relaxed) {
-                    let _ = accepting.open(near);
-                }
+                let _ = accepting.open(near);
             }
         });
         Self { addr, shared }
@@ -76,17 +71,6 @@ impl Link {
     /// The bytes that went to the far end.
     pub fn carried(&self) -> u64 {
         self.shared.carried.load(Ordering::Relaxed)
-    }
-
-    /// Ends all connections, and lets none begin.
-    pub fn cut(&self) {
-        self.shared.cut.store(true, Ordering::Relaxed);
-        self.shared.close();
-    }
-
-    /// Connections can begin again.
-    pub fn mend(&self) {
-        self.shared.cut.store(false, Ordering::Relaxed);
     }
 }
 

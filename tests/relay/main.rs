@@ -31,6 +31,7 @@ mod exit_codes;
 mod file_sd;
 mod killer;
 mod memory;
+mod namespaces;
 mod otlp_in;
 mod otlp_out;
 mod otlp_to_parca;

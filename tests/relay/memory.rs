@@ -117,7 +117,7 @@ impl Tally {
             let name = self.name();
             let mut bytes = body(&name, &strings).encode_to_vec();
             let mut headers = PROTOBUF.to_owned();
-            if at % 3 == 0 {
+            if at.is_multiple_of(3) {
                 bytes = compress(&bytes).to_vec();
                 headers += "content-encoding: gzip\r\n";
             }
@@ -148,7 +148,7 @@ impl Tally {
             .build()
             .expect("a runtime");
         let calls = (0..CLIENTS).map(|at| {
-            let mut client = if at % 3 == 0 {
+            let mut client = if at.is_multiple_of(3) {
                 gzip.clone()
             } else {
                 plain.clone()
