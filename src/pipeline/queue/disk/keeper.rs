@@ -182,6 +182,7 @@ impl Keeper {
         match self.write(&records) {
             Ok(metas) => {
                 self.wrote();
+                self.hold(metas.len());
                 for (reply, meta) in taken.into_iter().zip(metas) {
                     // Who asked is gone: it was never accepted.
                     if reply.send(Ok(Place::Disk(meta))).is_err() {
@@ -199,6 +200,14 @@ impl Keeper {
                     let _ = reply.send(answer);
                 }
             }
+        }
+    }
+
+    /// Keeps what was just written from being handed out to anybody but those who
+    /// wrote it.
+    fn hold(&mut self, count: usize) {
+        for _ in 0..count {
+            self.log.next(Order::NewestFirst);
         }
     }
 

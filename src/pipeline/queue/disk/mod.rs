@@ -228,3 +228,6 @@ fn instant(at: SystemTime) -> Instant {
     let now = Instant::now();
     now.checked_sub(age).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;
