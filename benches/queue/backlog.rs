@@ -31,8 +31,9 @@ pub(crate) struct Drain {
     pub(crate) cpu: f64,
     /// The most resident memory since the start, in bytes.
     pub(crate) high_water: u64,
-    /// Requests that arrived in another size.
+    /// Requests that arrived in another size, and requests too many.
     pub(crate) odd: u64,
+    pub(crate) extra: u64,
 }
 
 /// A queue after a restart.
@@ -65,6 +66,8 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// How often a sink is asked, and for how long nothing may arrive.
 const LOOKING: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_secs(20);
+/// What arrives in this time after the last was sent twice.
+const AFTERWARDS: Duration = Duration::from_millis(300);
 
 /// Empties queues in memory and on disk, in turns.
 pub(crate) fn drain(args: &Args) -> Result<Vec<Drain>> {
@@ -169,6 +172,8 @@ fn empty(subject: &Subject, sink: &mut Helper, profiles: u64) -> Result<Drain> {
         }
         thread::sleep(LOOKING);
     };
+    thread::sleep(AFTERWARDS);
+    let all: Arrived = sink.ask("count")?;
     let seconds = (arrived.last - arrived.first) as f64 / 1e9;
     let cpu = subject.cpu()?.since(cpu).sum().as_secs_f64();
     Ok(Drain {
@@ -176,7 +181,8 @@ fn empty(subject: &Subject, sink: &mut Helper, profiles: u64) -> Result<Drain> {
         rate: profiles as f64 / seconds,
         cpu: cpu * 1e3 / profiles as f64,
         high_water: subject.memory()?.high_water,
-        odd: arrived.odd,
+        odd: all.odd,
+        extra: all.requests - profiles,
         ..Drain::default()
     })
 }

@@ -93,9 +93,10 @@ impl Report {
         }
         let rate = |queue| middle(queue, |drain| drain.rate);
         println!(
-            "disk to memory: {:.2}; arrived in another size: {}",
+            "disk to memory: {:.2}; arrived in another size: {}, twice: {}",
             ratio(rate("disk"), rate("memory")),
             self.drain.iter().map(|drain| drain.odd).sum::<u64>(),
+            self.drain.iter().map(|drain| drain.extra).sum::<u64>(),
         );
     }
 
@@ -125,11 +126,12 @@ impl Report {
             mb(backlog.anonymous_empty),
         );
         println!(
-            "drain {:.0}/s, {:.3} CPU s/1,000, RSS high water {} MB, arrived in another size: {}",
+            "drain {:.0}/s, {:.3} CPU s/1,000, RSS high water {} MB, arrived in another size: {}, twice: {}",
             backlog.drain.rate,
             backlog.drain.cpu,
             mb(backlog.drain.high_water),
             backlog.drain.odd,
+            backlog.drain.extra,
         );
     }
 }

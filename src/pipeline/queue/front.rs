@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) reserved: u64,
     /// Records that wait on disk and are not ready.
     pub(super) on_disk: u64,
+    /// Those of them that the disk does not know to be waiting yet.
+    pub(super) released: Vec<Meta>,
     /// The disk has been told that there is room for more.
     pub(super) asked: bool,
 }
@@ -85,7 +87,15 @@ impl Front {
     pub(super) async fn take(&self) -> Queued {
         loop {
             let arrived = self.arrived.notified();
-            if let Some(queued) = self.state().pop() {
+            let (queued, is_empty) = {
+                let mut state = self.state();
+                (state.pop(), state.ready.is_empty())
+            };
+            // Several may have come with one waking, and several may wait for them.
+            if !is_empty {
+                self.wake();
+            }
+            if let Some(queued) = queued {
                 return queued;
             }
             arrived.await;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     pipeline::{
         Budget, Permit, Reason, Refusal,
-        queue::{OnFull, front::Front},
+        queue::{OnFull, Queued, front::Front},
     },
     settings::Id,
 };
@@ -35,6 +35,8 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The most bytes that are written before anything else is done.
 const MOST_AT_ONCE: u64 = 8 << 20;
+/// So many bytes are read before delivery is woken for them.
+const HANDFUL: u64 = 256 << 10;
 
 /// The owner of a log.
 pub(super) struct Keeper {
@@ -46,6 +48,8 @@ pub(super) struct Keeper {
     memory: Budget,
     space: Space,
     trouble: Trouble,
+    /// What was read and is not ready yet.
+    read: Vec<Queued>,
     /// When what has ended is made durable.
     sync_at: Option<Instant>,
     /// Nothing is read back before.
@@ -56,7 +60,6 @@ pub(super) struct Keeper {
 #[derive(Default)]
 struct Round {
     ended: Vec<Meta>,
-    released: Vec<Meta>,
     appends: Vec<Append>,
     bytes: u64,
     expire: bool,
@@ -97,6 +100,7 @@ impl Keeper {
             memory,
             space,
             trouble: Trouble::default(),
+            read: Vec::new(),
             sync_at: None,
             read_at: None,
         }
@@ -111,10 +115,7 @@ impl Keeper {
                 break;
             };
             self.end(&round.ended);
-            round
-                .released
-                .iter()
-                .for_each(|meta| self.log.release(meta));
+            self.release();
             self.append(std::mem::take(&mut round.appends));
             if round.expire {
                 self.expire();
@@ -370,9 +371,20 @@ impl Keeper {
 
     // === reading ===
 
+    /// Learns what waits on disk since it was committed.
+    fn release(&mut self) {
+        let released = {
+            let mut state = self.front.state();
+            // Whoever commits from here on asks again.
+            state.asked = false;
+            std::mem::take(&mut state.released)
+        };
+        released.iter().for_each(|meta| self.log.release(meta));
+    }
+
     /// Fills what is ready.
     fn read_ahead(&mut self) {
-        self.front.state().asked = false;
+        self.release();
         if self.read_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
@@ -391,12 +403,33 @@ impl Keeper {
             } else {
                 self.read(&meta);
             }
+            if self.read_bytes() >= HANDFUL {
+                self.make_ready();
+            }
         }
+        self.make_ready();
     }
 
     fn has_place(&self) -> bool {
         let state = self.front.state();
-        state.on_disk > 0 && state.ready_bytes < self.disk.read_ahead
+        state.on_disk > self.read.len() as u64
+            && state.ready_bytes + self.read_bytes() < self.disk.read_ahead
+    }
+
+    fn read_bytes(&self) -> u64 {
+        self.read.iter().map(|queued| queued.bytes).sum()
+    }
+
+    /// Lets what was read be taken, several records for one waking.
+    fn make_ready(&mut self) {
+        if self.read.is_empty() {
+            return;
+        }
+        let mut state = self.front.state();
+        state.on_disk -= self.read.len() as u64;
+        self.read.drain(..).for_each(|queued| state.push(queued));
+        drop(state);
+        self.front.wake();
     }
 
     fn read(&mut self, meta: &Meta) {
@@ -430,7 +463,8 @@ impl Keeper {
     /// record at a time is read in what is reserved for delivery.
     fn permit(&self, bytes: u64) -> Option<Permit> {
         let intake = self.memory.for_intake().try_take(bytes);
-        if intake.is_some() || self.front.state().ready_bytes > 0 {
+        let is_first = self.read.is_empty() && self.front.state().ready_bytes == 0;
+        if intake.is_some() || !is_first {
             return intake;
         }
         self.memory.try_take(bytes)
@@ -439,12 +473,8 @@ impl Keeper {
     fn hand_out(&mut self, meta: &Meta, batch: crate::profile::Batch) {
         let claim = Arc::new(self.disk.claim(*meta));
         let since = instant(time(meta.at_ms));
-        let queued = self.front.hand_out(batch, meta, since, claim);
-        let mut state = self.front.state();
-        state.on_disk -= 1;
-        state.push(queued);
-        drop(state);
-        self.front.wake();
+        self.read
+            .push(self.front.hand_out(batch, meta, since, claim));
         let rate = self.front.settings().drain.max_rate.get();
         if rate > 0 {
             let pause = Duration::from_secs_f64(meta.stored as f64 / rate as f64);
@@ -488,7 +518,6 @@ impl Round {
                 self.appends.push(Append { record, reply });
             }
             Command::Void(meta) | Command::Ack(meta) => self.ended.push(meta),
-            Command::Release(meta) => self.released.push(meta),
             Command::Ask => {}
             Command::Expire => self.expire = true,
             Command::Close(done) => self.close = Some(done),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  store ──Append──▶ keeper (one thread) ──▶ log ──▶ segments
-//!  commit ─Release─▶   │  ▲
+//!  commit ─released─▶  │  ▲
 //!  take ◀── ready ◀────┘  └──Ack── the last ticket of a record is dropped
 //! ```
 //!
@@ -87,8 +87,6 @@ enum Command {
     },
     /// A stored record was not accepted.
     Void(Meta),
-    /// A stored record waits on disk.
-    Release(Meta),
     /// A record has ended.
     Ack(Meta),
     /// There is room for more.
@@ -149,8 +147,8 @@ impl Disk {
             }
         } else {
             state.on_disk += 1;
-            state.asked = true;
-            self.tell(Command::Release(meta));
+            state.released.push(meta);
+            self.wake(state);
         }
     }
 
@@ -161,8 +159,13 @@ impl Disk {
 
     /// Asks for more, once there is room for half of what is read ahead.
     pub(super) fn ask(&self, front: &Front) {
-        let mut state = front.state();
-        if state.on_disk > 0 && !state.asked && state.ready_bytes < self.read_ahead / 2 {
+        self.wake(front.state());
+    }
+
+    /// Asks once half of what is read ahead is gone. Until then the keeper is left to
+    /// its writes: whoever takes will ask.
+    fn wake(&self, mut state: front::Guard<'_>) {
+        if state.on_disk > 0 && !state.asked && state.ready_bytes * 2 < self.read_ahead {
             state.asked = true;
             drop(state);
             self.tell(Command::Ask);

@@ -1,3 +1,5 @@
+mod handing_out;
+
 use super::*;
 use crate::{
     pipeline::{Budget, Queue, QueueSettings, queue::Queued},
