@@ -140,7 +140,9 @@ fn mend_entries(content: &mut [u8], at: usize) {
     let bytes = u32::from_le_bytes([*a, *b, *c, *d]) as usize * 44;
     let entries = content.get(at + 20..at + 20 + bytes);
     let checksum = entries.map(crc32fast::hash).unwrap_or_default();
-    content[at + 12..at + 16].copy_from_slice(&checksum.to_le_bytes());
+    if let Some(place) = content.get_mut(at + 12..at + 16) {
+        place.copy_from_slice(&checksum.to_le_bytes());
+    }
 }
 
 fn works(fs: &MemoryFileSystem) {

@@ -168,7 +168,7 @@ impl Log {
             is_new: false,
             file_bytes: segment.file_bytes,
             start: segment.end,
-            next: segment.next_number(),
+            next: segment.next,
             entries: Vec::new(),
             is_sync_failed: false,
         })
@@ -265,7 +265,7 @@ impl Log {
     fn disown(&mut self, run: &Run) {
         if let Some(segment) = self.segments.get_mut(&run.sequence) {
             let numbers = run.entries.iter().map(|entry| entry.number);
-            numbers.for_each(|number| segment.acks.push(number));
+            numbers.for_each(|number| segment.disown(number));
         }
         if let Err(error) = self.write_acks(run.sequence) {
             debug!(segment = run.sequence, %error, "nor can they be acknowledged now");

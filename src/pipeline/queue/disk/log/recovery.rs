@@ -8,7 +8,7 @@ use super::{
     Log, Options, Totals,
     acks::Acks,
     append::{Active, allocate},
-    format::{Entry, IndexHeader, SegmentHeader, Trailer, VERSION, decode_index},
+    format::{Entry, IndexHeader, SegmentHeader, Trailer, VERSION, decode_index, most},
     fs::{Access, File, FileSystem, read_full},
     names::{self, Listing},
     quarantine::Quarantine,
@@ -215,7 +215,7 @@ impl Log {
                 segment.end = scan.end;
                 segment.load(scan.entries);
                 // A number that was acknowledged must not be given again.
-                let may_go_on = may_go_on && !segment.acks_reach(segment.next_number());
+                let may_go_on = may_go_on && !segment.acks_reach_on();
                 self.take_in_open(segment, may_go_on);
             }
         }
@@ -317,8 +317,13 @@ pub(super) fn recover_acks(
 ) -> io::Result<()> {
     let path = names::acks(folder, segment.sequence);
     let file = fs.open(&path, Access::Read)?;
-    let tag = segment.tag;
-    segment.acks = Acks::read(&*file, tag, |number| segment.mark_acked(number))?;
+    let (tag, highest) = (segment.tag, most(segment.file_bytes));
+    segment.acks = Acks::read(&*file, tag, |number| {
+        // Of more records than can be there none needs to be known.
+        if u64::from(number) <= highest {
+            segment.mark_acked(number);
+        }
+    })?;
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Segment {
     pub(super) tag: u32,
     /// Where its records end.
     pub(super) end: u64,
+    /// The number of the next record.
+    pub(super) next: u32,
     /// The length of its file.
     pub(super) file_bytes: u64,
     /// Whether it has an index and a trailer.
@@ -65,6 +67,7 @@ impl Segment {
             sequence,
             tag,
             end: FIRST_RECORD,
+            next: 0,
             file_bytes: 0,
             is_sealed: false,
             whole: Totals::default(),
@@ -111,6 +114,7 @@ impl Segment {
     /// Takes a record in, after all others.
     pub(super) fn push(&mut self, entry: Entry) {
         self.end = entry.end();
+        self.next = entry.number.saturating_add(1);
         self.whole += Totals::of(&entry);
         self.live += Totals::of(&entry);
         let oldest = self.times.map_or(entry.at_ms, |(oldest, _)| oldest);
@@ -120,12 +124,6 @@ impl Segment {
             index.waiting.to = index.entries.len();
             index.live.to = index.entries.len();
         }
-    }
-
-    /// The number of the next record.
-    pub(super) fn next_number(&self) -> u32 {
-        let last = self.entries().last();
-        last.map_or(0, |entry| entry.number.saturating_add(1))
     }
 
     /// All records; nothing when they are not in memory.
@@ -147,6 +145,9 @@ impl Segment {
     /// acknowledged.
     pub(super) fn load(&mut self, entries: Vec<Entry>) {
         self.whole = entries.iter().map(Totals::of).sum();
+        self.next = entries
+            .last()
+            .map_or(0, |last| last.number.saturating_add(1));
         self.index = Some(Index::new(entries));
         self.live = self.live_entries().map(Totals::of).sum();
         self.update_times();
@@ -165,9 +166,17 @@ impl Segment {
         self.acked.insert(number);
     }
 
-    /// Whether one that may be acknowledged is not among the records.
-    pub(super) fn acks_reach(&self, number: u32) -> bool {
-        self.acks.highest.is_some_and(|highest| highest >= number)
+    /// Whether an acknowledgement speaks of a record that is still to come.
+    pub(super) fn acks_reach_on(&self) -> bool {
+        self.acks
+            .highest
+            .is_some_and(|highest| highest >= self.next)
+    }
+
+    /// Acknowledges a record that is none, for whoever opens the segment next.
+    pub(super) fn disown(&mut self, number: u32) {
+        self.acked.insert(number);
+        self.acks.push(number);
     }
 
     /// How many records are neither handed out nor acknowledged.

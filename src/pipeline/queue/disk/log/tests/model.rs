@@ -481,7 +481,7 @@ impl World {
                         lost > 0 || known.is_ghost,
                         "nobody is told of record {number}"
                     );
-                    known.fate = Fate::Acked;
+                    known.lose();
                 }
                 _ => {}
             }
@@ -537,7 +537,7 @@ impl World {
                     known.is_tainted || known.is_ghost,
                     "record {number} is gone"
                 );
-                known.fate = Fate::Acked;
+                known.lose();
             }
         }
     }
@@ -613,6 +613,18 @@ impl World {
 
     fn log(&mut self) -> &mut Log {
         self.log.as_mut().unwrap()
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Its place is that of a record that is lost. It may be found again when more
+    /// is damaged, and its segment scanned in another way.
+    fn lose(&mut self) {
+        self.fate = Fate::Acked;
+        self.is_ack_doubtful = true;
+        self.is_ack_tainted = true;
     }
 }
 
