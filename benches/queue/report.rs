@@ -93,7 +93,7 @@ impl Report {
         }
         let rate = |queue| middle(queue, |drain| drain.rate);
         println!(
-            "disk to memory: {:.2}; arrived in another size: {}, twice: {}",
+            "disk to memory: {:.2}; arrived in another size: {}, too many: {}",
             ratio(rate("disk"), rate("memory")),
             self.drain.iter().map(|drain| drain.odd).sum::<u64>(),
             self.drain.iter().map(|drain| drain.extra).sum::<u64>(),
@@ -126,7 +126,7 @@ impl Report {
             mb(backlog.anonymous_empty),
         );
         println!(
-            "drain {:.0}/s, {:.3} CPU s/1,000, RSS high water {} MB, arrived in another size: {}, twice: {}",
+            "drain {:.0}/s, {:.3} CPU s/1,000, RSS high water {} MB, arrived in another size: {}, too many: {}",
             backlog.drain.rate,
             backlog.drain.cpu,
             mb(backlog.drain.high_water),
