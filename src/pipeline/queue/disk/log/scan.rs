@@ -9,8 +9,8 @@
 //! | after the last whole record | is |
 //! |---|---|
 //! | nothing but zeros | room that was allocated and not used |
-//! | less than a header, or a sound header without the mark that ends the record | a write that was cut short: nobody was told that it is kept |
-//! | anything else | damage |
+//! | something that does not end with the mark of a record | a write that was cut short: nobody was told that it is kept |
+//! | something that does | damage |
 
 use super::{
     format::{ANCHOR, Entry, FIRST_RECORD, IndexHeader, MARK, RecordHeader, decode_mark, most},
@@ -169,9 +169,9 @@ impl Scanner<'_> {
             return Ok(true);
         }
         let is_torn = match broken {
-            // What was written in vain ends before the mark does.
-            Some(entry) => content < entry.end(),
-            None => content - self.offset <= header,
+            // What was written in vain ends before its mark does.
+            Some(entry) if content <= entry.end() => content < entry.end(),
+            _ => self.found.tag.is_some() && self.mark_before(content)?.is_none(),
         };
         if is_torn && self.until != Until::Exactly(self.limit) {
             self.found.torn = content - self.offset;

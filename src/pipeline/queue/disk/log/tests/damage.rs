@@ -173,6 +173,23 @@ fn all_that_vanished_in_a_page_is_counted() {
 }
 
 #[test]
+fn records_inside_a_payload_are_not_taken_for_records() {
+    let other = two_segments();
+    let inside = other.content(&segments(&other)[1]).unwrap();
+    let fs = MemoryFileSystem::default();
+    fs.seed(7);
+    let outer = NewRecord {
+        at_ms: 1,
+        profiles: 1,
+        payload: vec![inside.into()],
+    };
+    open(&fs).log.append(&[outer]).unwrap();
+    fs.flip(&segments(&fs)[0], FIRST_RECORD as usize + 5, 1);
+    let drained = drain_damaged(&mut open(&fs).log);
+    assert_eq!((drained.sound.len(), drained.damaged.len()), (0, 1));
+}
+
+#[test]
 fn profiles_that_were_counted_stay_counted_when_nothing_of_them_is_found() {
     let fs = two_segments();
     let path = &segments(&fs)[0];

@@ -40,6 +40,7 @@ struct World {
     flips: u64,
     flipped: BTreeSet<(PathBuf, u64)>,
     has_crashed: bool,
+    is_torn: bool,
     had_limits: bool,
     trace: Trace,
 }
@@ -109,6 +110,7 @@ impl World {
             flips: 0,
             flipped: BTreeSet::new(),
             has_crashed: false,
+            is_torn: false,
             had_limits: false,
             trace: Trace {
                 seed,
@@ -415,6 +417,7 @@ impl World {
         let is_clean = self.flips == 0 && !self.has_crashed && self.fs.failed() == 0;
         assert!(opened.recovered.torn.is_empty() || !is_clean);
         self.log = Some(opened.log);
+        self.is_torn |= !opened.recovered.torn.is_empty();
         self.compare();
         assert_eq!(opened.recovered.records, self.live.len() as u64);
         assert_eq!(
@@ -478,7 +481,7 @@ impl World {
                         "record {number} is gone: {known:?}"
                     );
                     assert!(
-                        lost > 0 || known.is_ghost,
+                        lost > 0 || known.is_ghost || self.is_torn,
                         "nobody is told of record {number}"
                     );
                     known.lose();
