@@ -4,6 +4,7 @@ use super::{
     metrics::{Outcome, Requests},
     other_signal,
     pace::Pace,
+    settings::Settings,
 };
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
@@ -76,7 +77,14 @@ enum Wrong {
 // === impl Intake ===
 
 impl Intake {
-    pub(super) fn new(context: &Context, out: Entry, limit: u32, requests: Requests) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        out: Entry,
+        settings: &Settings,
+        requests: Requests,
+    ) -> Self {
+        let limit = settings.max_concurrent_requests;
+        let pace = Pace::new(settings.pacing.clone(), requests.paced());
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
             receiver: context.id.shared(),
@@ -84,7 +92,7 @@ impl Intake {
             requests,
             places: Semaphore::new(limit as usize),
             limit,
-            pace: Pace::new(),
+            pace,
             cores: Semaphore::new(cores),
         }
     }

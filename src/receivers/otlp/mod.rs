@@ -27,7 +27,7 @@ mod pace;
 mod settings;
 mod version;
 
-pub use self::settings::{GrpcProtocol, HttpProtocol, Protocols, Settings};
+pub use self::settings::{GrpcProtocol, HttpProtocol, Pacing, Protocols, Settings};
 
 use self::{grpc::Export, http::Profiles, intake::Intake, metrics::RequestMetrics};
 use crate::{
@@ -204,12 +204,7 @@ impl Bound {
     fn intake(&self, protocol: &'static str, out: Entry) -> Arc<Intake> {
         let metrics: RequestMetrics = self.context.metrics.set();
         let counters = metrics.protocol(&self.context.id, protocol);
-        Arc::new(Intake::new(
-            &self.context,
-            out,
-            self.settings.max_concurrent_requests,
-            counters,
-        ))
+        Arc::new(Intake::new(&self.context, out, &self.settings, counters))
     }
 
     fn say(&self, protocol: &'static str, server: &Server) {
