@@ -6,12 +6,12 @@
 use super::{Budget, Entry};
 use crate::{
     net::serve::Sockets,
-    profile::{Batch, Origin, Profile},
+    profile::{Batch, Charge, Origin, Profile},
     settings::Id,
     telemetry::{Metrics, Status},
 };
 use async_trait::async_trait;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// What a component may use of the process it is built for.
@@ -105,6 +105,8 @@ pub struct Part {
     pub bytes: u64,
     /// The rows the backend stores for it.
     pub rows: u64,
+    /// The memory of a body that was made for it, until it has ended.
+    pub charge: Option<Arc<dyn Charge>>,
 }
 
 /// What became of preparing a profile: its parts, or why it is dropped.
@@ -239,6 +241,8 @@ pub enum Reason {
     Filtered,
     /// Relabelling dropped it.
     Relabelled,
+    /// No way of a router is for it.
+    Unrouted,
     /// The queue is at its bytes.
     QueueFull,
     /// The volume of the queue has no room left.
@@ -279,6 +283,7 @@ impl Part {
         Self {
             bytes: profile.byte_len(),
             rows: 0,
+            charge: None,
             profile,
         }
     }
@@ -323,6 +328,7 @@ impl Reason {
     pub const ALL: &[Self] = &[
         Self::Filtered,
         Self::Relabelled,
+        Self::Unrouted,
         Self::QueueFull,
         Self::StorageFull,
         Self::StorageFailed,
@@ -345,6 +351,7 @@ impl Reason {
         match self {
             Self::Filtered => "filtered",
             Self::Relabelled => "relabelled",
+            Self::Unrouted => "unrouted",
             Self::QueueFull => "queue_full",
             Self::StorageFull => "storage_full",
             Self::StorageFailed => "storage_failed",
@@ -368,6 +375,9 @@ impl Reason {
         match self {
             Self::Filtered => "a filter's rule took it out",
             Self::Relabelled => "relabelling dropped it",
+            Self::Unrouted => {
+                "no entry of a routing table is for it, and there are no default_exporters"
+            }
             Self::QueueFull => "the queue is at its max_bytes",
             Self::StorageFull => {
                 "the volume of the queue is full, or at file_storage's min_free_bytes"

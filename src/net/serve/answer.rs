@@ -1,6 +1,6 @@
 //! The bodies of responses.
 
-use super::{Failure, Kind, server::Busy};
+use super::{Failure, Kind, activity::Busy};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};

@@ -12,9 +12,12 @@
 //! one more answer.
 
 use super::{
-    Answer, Sockets,
+    Answer, Peer, Sockets,
+    activity::Activity,
     heard::Heard,
     listener::{Endpoint, Listener},
+    requests::OfConnection,
+    windows::{Window, Windows},
 };
 use crate::{
     net::{
@@ -23,31 +26,26 @@ use crate::{
         streams::{Streams, Together},
         tls::LiveServerTls,
     },
+    pipeline::Budget,
     runtime::Tasks,
 };
-use http::{HeaderValue, Request, Response, Version, header};
-use hyper::{body::Incoming, service::Service};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use std::{
-    convert::Infallible,
-    fmt,
     future::{Future, pending},
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, ready},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -55,13 +53,7 @@ use tracing::{debug, warn};
 
 /// The longest that a peer may take for its TLS handshake, and then until it
 /// has said which HTTP it speaks.
-const HELLO: Duration = Duration::from_secs(10);
-
-/// The bytes by which HTTP/2 is told from HTTP/1.
-const PREFACE: usize = 24;
-
-/// How long a connection may take to end once it was idle for too long.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const HELLO: Duration = Duration::from_secs(10);
 
 /// How long requests in flight may take once the process is ending: most of the
 /// time to shut down belongs to the queues.
@@ -79,17 +71,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// What one stream of HTTP/2 may send unread. With small windows a large
-/// request waits for acknowledgements.
-const STREAM_WINDOW: u32 = 4 << 20;
-
-/// What all streams of a connection may send unread together.
-const CONNECTION_WINDOW: u32 = 8 << 20;
-
-/// The largest frame of HTTP/2: with the default of 16 KiB a request of 1 MiB
-/// takes two to three times as long.
-const MAX_FRAME: u32 = 1 << 20;
-
 /// The headers of one request.
 const MAX_HEADERS: u32 = 32 << 10;
 
@@ -101,10 +82,6 @@ pub trait Handler: Send + Sync + 'static {
     /// The response to one request. Dropped when the client goes away.
     fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering;
 }
-
-/// Who is connected: an address, or the socket's path behind `unix:`.
-#[derive(Clone, Debug)]
-pub struct Peer(Arc<str>);
 
 /// A listener that is configured, and not bound.
 #[derive(Clone, Debug)]
@@ -149,63 +126,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 struct Shared {
     tls: Option<LiveServerTls>,
     bounds: Bounds,
+    windows: Windows,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
     ending: CancellationToken,
-}
-
-/// What is known of a connection.
-#[derive(Debug)]
-pub(super) struct Activity {
-    since: Instant,
-    /// Bytes heard, up to the length of the preface.
-    heard: AtomicUsize,
-    /// A request has come.
-    asked: AtomicBool,
-    /// By a protocol in which it can be told to go at any time.
-    speaks_http2: CancellationToken,
-    in_flight: AtomicUsize,
-    /// When the last request ended, in milliseconds after `since`.
-    ended: AtomicU64,
-}
-
-/// A request in flight.
-#[derive(Debug)]
-pub(super) struct Busy(Arc<Activity>);
-
-/// The handler as hyper wants it, for one connection.
-struct OfConnection {
-    handler: Arc<dyn Handler>,
-    peer: Peer,
-    activity: Arc<Activity>,
-    stop: CancellationToken,
-}
-
-/// A response being made, on a connection that is busy with it.
-struct Making {
-    answering: Answering,
-    busy: Option<Busy>,
-    /// With HTTP/1: whether the answer is the last one.
-    last: Option<CancellationToken>,
-}
-
-// === impl Peer ===
-
-impl Peer {
-    pub(crate) fn new(address: &str) -> Self {
-        Self(address.into())
-    }
-
-    /// The address, shared.
-    pub fn address(&self) -> Arc<str> {
-        self.0.clone()
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 // === impl Plan ===
@@ -235,10 +159,12 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets requests in flight end; what is not done
-    /// within a minute, or within three seconds after `ending`, is cut off.
+    /// within a minute, or within three seconds after `ending`, is cut off. What
+    /// connections may send before anybody reads it is taken from `memory`.
     pub async fn run(
         self,
         handler: Arc<dyn Handler>,
+        memory: &Budget,
         stop: CancellationToken,
         ending: CancellationToken,
     ) {
@@ -247,6 +173,7 @@ impl Server {
         let shared = Arc::new(Shared {
             tls: self.plan.tls,
             bounds: self.plan.bounds,
+            windows: Windows::new(memory),
             handler,
             stop: stop.clone(),
             ending: ending.clone(),
@@ -292,7 +219,7 @@ async fn accept(
     Ok((io, peer, slot))
 }
 
-fn http(bounds: &Bounds, streams: &Streams) -> auto::Builder<Streams> {
+fn http(bounds: &Bounds, window: &Window, streams: &Streams) -> auto::Builder<Streams> {
     let mut http = auto::Builder::new(streams.clone());
     http.http1()
         .timer(TokioTimer::new())
@@ -301,9 +228,9 @@ fn http(bounds: &Bounds, streams: &Streams) -> auto::Builder<Streams> {
         .keep_alive(true);
     http.http2()
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(MAX_FRAME)
+        .initial_stream_window_size(window.stream)
+        .initial_connection_window_size(window.connection)
+        .max_frame_size(window.frame)
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(bounds.streams)
         .keep_alive_interval(bounds.ping.map(|(every, _)| every))
@@ -315,7 +242,9 @@ fn http(bounds: &Bounds, streams: &Streams) -> auto::Builder<Streams> {
 
 impl Shared {
     async fn serve(&self, io: Box<dyn Io>, peer: Peer) {
-        let activity = Arc::new(Activity::new());
+        let (window, streams) = (self.windows.open(), Streams::default());
+        let http = http(&self.bounds, &window, &streams);
+        let activity = Arc::new(Activity::new(window));
         let io = match self.secure(io, &peer).await {
             Some(io) => io,
             None => return,
@@ -327,8 +256,6 @@ impl Shared {
             activity: activity.clone(),
             stop: self.stop.clone(),
         };
-        let streams = Streams::default();
-        let http = http(&self.bounds, &streams);
         let connection = http.serve_connection(TokioIo::new(io.clone()), service);
         let mut serving = Together::new(connection, streams, io);
         let grace = tokio::select! {
@@ -350,7 +277,7 @@ impl Shared {
     async fn told_to_go(&self, activity: &Activity) {
         self.stop.cancelled().await;
         tokio::select! {
-            () = activity.speaks_http2.cancelled() => {}
+            () = activity.speaks_http2() => {}
             () = self.ending.cancelled() => {}
             () = sleep(LINGER) => {}
         }
@@ -399,127 +326,5 @@ async fn wait(time: Option<Duration>) {
     match time {
         Some(time) => sleep(time).await,
         None => pending().await,
-    }
-}
-
-// === impl Activity ===
-
-impl Activity {
-    pub(super) fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            heard: AtomicUsize::new(0),
-            asked: AtomicBool::new(false),
-            speaks_http2: CancellationToken::new(),
-            in_flight: AtomicUsize::new(0),
-            ended: AtomicU64::new(0),
-        }
-    }
-
-    /// Resolves when the connection should end, with the time that is left to
-    /// what is in flight.
-    async fn end(&self, bounds: &Bounds) -> Option<Duration> {
-        // As gRPC's servers do it, so that connections that came together do
-        // not go together.
-        let age = bounds
-            .age
-            .map(|age| age.mul_f64(0.9 + rand::random::<f64>() * 0.2));
-        let old = age.map(|age| self.since + age);
-        loop {
-            let now = Instant::now();
-            if old.is_some_and(|old| now >= old) {
-                return bounds.age_grace;
-            }
-            let silent = (!self.has_spoken()).then(|| self.since + HELLO);
-            if silent.is_some_and(|silent| now >= silent) {
-                return Some(Duration::ZERO);
-            }
-            let idle = bounds.idle.map(|idle| self.idle_since(now) + idle);
-            if idle.is_some_and(|idle| now >= idle) {
-                return Some(LAST_WORDS);
-            }
-            match [old, silent, idle].into_iter().flatten().min() {
-                Some(next) => sleep_until(next).await,
-                None => return pending().await,
-            }
-        }
-    }
-
-    /// So many bytes more were heard.
-    pub(super) fn heard(&self, more: usize) {
-        let heard = self.heard.load(Ordering::Relaxed);
-        if heard < PREFACE {
-            self.heard.store(heard + more, Ordering::Relaxed);
-        }
-    }
-
-    fn has_spoken(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed) >= PREFACE
-    }
-
-    /// Now, while a request is in flight.
-    fn idle_since(&self, now: Instant) -> Instant {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
-            return now;
-        }
-        self.since + Duration::from_millis(self.ended.load(Ordering::Relaxed))
-    }
-}
-
-// === impl Busy ===
-
-impl Busy {
-    fn new(activity: &Arc<Activity>) -> Self {
-        activity.asked.store(true, Ordering::Relaxed);
-        activity.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(activity.clone())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let elapsed = self.0.since.elapsed().as_millis();
-        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        self.0.ended.store(elapsed, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-// === impl OfConnection ===
-
-impl Service<Request<Incoming>> for OfConnection {
-    type Response = Response<Answer>;
-    type Error = Infallible;
-    type Future = Making;
-
-    fn call(&self, request: Request<Incoming>) -> Making {
-        let is_http2 = request.version() == Version::HTTP_2;
-        if is_http2 {
-            self.activity.speaks_http2.cancel();
-        }
-        Making {
-            busy: Some(Busy::new(&self.activity)),
-            last: (!is_http2).then(|| self.stop.clone()),
-            answering: self.handler.clone().handle(request, self.peer.clone()),
-        }
-    }
-}
-
-// === impl Making ===
-
-impl Future for Making {
-    type Output = Result<Response<Answer>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.answering.as_mut().poll(cx));
-        if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-        let busy = self.busy.take();
-        Poll::Ready(Ok(response.map(|answer| match busy {
-            Some(busy) => answer.keeping(busy),
-            None => answer,
-        })))
     }
 }

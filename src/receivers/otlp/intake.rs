@@ -4,6 +4,7 @@ use super::{
     metrics::{Outcome, Requests},
     other_signal,
     pace::Pace,
+    settings::Settings,
 };
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
@@ -76,7 +77,14 @@ enum Wrong {
 // === impl Intake ===
 
 impl Intake {
-    pub(super) fn new(context: &Context, out: Entry, limit: u32, requests: Requests) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        out: Entry,
+        settings: &Settings,
+        requests: Requests,
+    ) -> Self {
+        let limit = settings.max_concurrent_requests;
+        let pace = Pace::new(settings.pacing.clone(), requests.paced());
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
             receiver: context.id.shared(),
@@ -84,7 +92,7 @@ impl Intake {
             requests,
             places: Semaphore::new(limit as usize),
             limit,
-            pace: Pace::new(),
+            pace,
             cores: Semaphore::new(cores),
         }
     }
@@ -250,13 +258,13 @@ fn claimed(wire: &Bytes, compression: Compression) -> u64 {
 /// What is said when memory is missing: it may pass later, unless it needs more
 /// than there ever is.
 fn no_memory(needed: u64, reading: &Reading) -> Failure {
-    if needed <= reading.memory.cap() {
+    if needed <= reading.memory.largest() {
         return reading.no_memory();
     }
     let message = format!(
         "the request needs {needed} bytes of memory or more to be read, and service.memory.limit \
          leaves {} for requests: send less at a time or raise it",
-        reading.memory.cap()
+        reading.memory.largest()
     );
     Failure::new(Kind::TooLarge, message)
 }

@@ -27,7 +27,7 @@ mod pace;
 mod settings;
 mod version;
 
-pub use self::settings::{GrpcProtocol, HttpProtocol, Protocols, Settings};
+pub use self::settings::{GrpcProtocol, HttpProtocol, Pacing, Protocols, Settings};
 
 use self::{grpc::Export, http::Profiles, intake::Intake, metrics::RequestMetrics};
 use crate::{
@@ -179,10 +179,11 @@ impl Bound {
             health.ending().await;
         });
         let ending = self.context.ending.clone();
-        tasks.spawn(
-            "otlp grpc",
-            server.run(Arc::new(handler), stop.clone(), ending),
-        );
+        let (memory, stop) = (self.context.memory.clone(), stop.clone());
+        tasks.spawn("otlp grpc", async move {
+            let handler = Arc::new(handler);
+            server.run(handler, &memory, stop, ending).await;
+        });
     }
 
     fn serve_http(&self, server: Server, out: Entry, tasks: &Tasks, stop: &CancellationToken) {
@@ -198,18 +199,16 @@ impl Bound {
         let handler =
             WithHeaders::around(handler, settings.cors.clone(), &settings.response_headers);
         let ending = self.context.ending.clone();
-        tasks.spawn("otlp http", server.run(handler, stop.clone(), ending));
+        let (memory, stop) = (self.context.memory.clone(), stop.clone());
+        tasks.spawn("otlp http", async move {
+            server.run(handler, &memory, stop, ending).await;
+        });
     }
 
     fn intake(&self, protocol: &'static str, out: Entry) -> Arc<Intake> {
         let metrics: RequestMetrics = self.context.metrics.set();
         let counters = metrics.protocol(&self.context.id, protocol);
-        Arc::new(Intake::new(
-            &self.context,
-            out,
-            self.settings.max_concurrent_requests,
-            counters,
-        ))
+        Arc::new(Intake::new(&self.context, out, &self.settings, counters))
     }
 
     fn say(&self, protocol: &'static str, server: &Server) {

@@ -7,10 +7,12 @@
 //! sender waits a moment longer for its answer, which is how it is slowed down.
 //!
 //! The queue is still there for a backend that is slow or away: nobody waits for
-//! more than [`PATIENCE`], and nobody begins to wait when nothing has left for
+//! more than `max_wait`, and nobody begins to wait when nothing has left for
 //! [`STUCK`].
 
+use super::settings::Pacing;
 use crate::{pipeline::Permit, profile::Charge};
+use prometheus_client::metrics::counter::Counter;
 use std::{
     sync::{
         Arc,
@@ -22,14 +24,6 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
-
-/// So many bytes may be on their way before anybody waits. What is passed on while
-/// it is still in the CPU's caches costs less, so this is no more than it takes to
-/// keep senders busy.
-const EASY: u64 = 8 << 20;
-
-/// The longest that a request waits.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// When nothing leaves for so long, waiting helps nobody.
 const STUCK: Duration = Duration::from_millis(100);
@@ -43,6 +37,9 @@ pub(super) struct Pace(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    bounds: Pacing,
+    /// Requests that waited.
+    paced: Counter,
     /// Bytes that have not left yet.
     held: AtomicU64,
     /// One for each request that has left.
@@ -62,8 +59,11 @@ pub(super) struct Held {
 // === impl Pace ===
 
 impl Pace {
-    pub(super) fn new() -> Self {
+    /// `paced` counts the requests that wait.
+    pub(super) fn new(bounds: Pacing, paced: Counter) -> Self {
         Self(Arc::new(Shared {
+            bounds,
+            paced,
             held: AtomicU64::new(0),
             turns: Semaphore::new(0),
             since: Instant::now(),
@@ -73,10 +73,16 @@ impl Pace {
 
     /// Returns when a body may be read.
     pub(super) async fn turn(&self) {
-        if self.0.held.load(Ordering::Relaxed) < EASY || self.is_stuck() {
+        let (shared, patience) = (&self.0, self.0.bounds.max_wait.get());
+        let is_easy = shared.held.load(Ordering::Relaxed) < shared.bounds.above.get();
+        if is_easy || patience.is_zero() || self.is_stuck() {
             return;
         }
-        if let Ok(Ok(turn)) = timeout(PATIENCE, self.0.turns.acquire()).await {
+        if let Ok(turn) = shared.turns.try_acquire() {
+            return turn.forget();
+        }
+        shared.paced.inc();
+        if let Ok(Ok(turn)) = timeout(patience, shared.turns.acquire()).await {
             turn.forget();
         }
     }
@@ -105,7 +111,7 @@ impl Drop for Held {
         let shared = &self.pace.0;
         let bytes = self.permit.bytes();
         let before = shared.held.fetch_sub(bytes, Ordering::Relaxed);
-        if before >= EASY {
+        if before >= shared.bounds.above.get() {
             let now = u64::try_from(shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
             shared.left.store(now, Ordering::Relaxed);
         }
@@ -121,6 +127,9 @@ mod tests {
     use crate::pipeline::Budget;
     use futures_util::FutureExt;
 
+    const EASY: u64 = 8 << 20;
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     /// Half of what may be held, so many times.
     fn halves(pace: &Pace, count: usize) -> Vec<Held> {
         let budget = Budget::new(u64::MAX);
@@ -130,7 +139,7 @@ mod tests {
 
     /// What has more on its way than is easy, and has just sent some.
     fn busy() -> (Pace, Vec<Held>) {
-        let pace = Pace::new();
+        let pace = Pace::new(Pacing::default(), Counter::default());
         let mut held = halves(&pace, 3);
         held.pop();
         while let Ok(turn) = pace.0.turns.try_acquire() {
@@ -141,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_while_little_is_on_its_way() {
-        let pace = Pace::new();
+        let pace = Pace::new(Pacing::default(), Counter::default());
         let _one = halves(&pace, 1);
         assert!(pace.turn().now_or_never().is_some());
     }
@@ -166,6 +175,24 @@ mod tests {
         let began = Instant::now();
         pace.turn().await;
         assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(pace.0.paced.get(), 1);
         assert!(pace.turn().now_or_never().is_some());
+        assert_eq!(pace.0.paced.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_who_is_not_to() {
+        let bounds = Pacing {
+            max_wait: crate::settings::Duration::default(),
+            ..Pacing::default()
+        };
+        let pace = Pace::new(bounds, Counter::default());
+        let mut held = halves(&pace, 4);
+        held.pop();
+        while let Ok(turn) = pace.0.turns.try_acquire() {
+            turn.forget();
+        }
+        assert!(pace.turn().now_or_never().is_some());
+        assert_eq!(pace.0.paced.get(), 0);
     }
 }

@@ -69,6 +69,7 @@ impl Bodies {
             profile,
             bytes,
             rows: 0,
+            charge: None,
         }])
     }
 
@@ -163,6 +164,7 @@ fn parts(request: Request, received: SystemTime) -> impl Iterator<Item = Part> {
     bodies.map(move |(labels, otlp)| Part {
         bytes: weight(&otlp) + labels.byte_len() as u64,
         rows: 0,
+        charge: None,
         profile: Profile {
             labels,
             body: Body::Otlp(otlp),

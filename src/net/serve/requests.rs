@@ -1,0 +1,94 @@
+//! The requests of one connection, as hyper wants them served.
+
+use super::{
+    Answer, Answering, Encoding, Failure, Handler, Kind, Peer,
+    activity::{Activity, Busy},
+};
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::{body::Incoming, service::Service};
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{self, Context, Poll},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// The handler as hyper wants it, for one connection.
+pub(super) struct OfConnection {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) peer: Peer,
+    pub(super) activity: Arc<Activity>,
+    pub(super) stop: CancellationToken,
+}
+
+/// A response being made, on a connection that is busy with it.
+pub(super) struct Making {
+    answering: Answering,
+    busy: Option<Busy>,
+    /// With HTTP/1: whether the answer is the last one.
+    last: Option<CancellationToken>,
+}
+
+// === impl OfConnection ===
+
+impl Service<Request<Incoming>> for OfConnection {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Making;
+
+    fn call(&self, request: Request<Incoming>) -> Making {
+        let is_http2 = request.version() == Version::HTTP_2;
+        if is_http2 {
+            self.activity.is_http2();
+        }
+        let busy = Busy::new(&self.activity);
+        let answering = match busy {
+            Some(_) => self.handler.clone().handle(request, self.peer.clone()),
+            None => no_memory(&request, &self.peer),
+        };
+        Making {
+            busy,
+            last: (!is_http2).then(|| self.stop.clone()),
+            answering,
+        }
+    }
+}
+
+/// The answer when there is no memory for what a connection may send.
+fn no_memory(request: &Request<Incoming>, peer: &Peer) -> Answering {
+    debug!(%peer, "a request was refused: the memory budget is used up");
+    let message = "the memory budget (service.memory.limit) is used up: try again later";
+    let failure = Failure::new(Kind::Unavailable, message);
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is = |start: &[u8]| kind.is_some_and(|kind| kind.as_bytes().starts_with(start));
+    let answer = if is(b"application/grpc") {
+        failure.to_grpc()
+    } else if is(b"application/x-protobuf") {
+        failure.to_http(Encoding::Protobuf)
+    } else {
+        failure.to_http(Encoding::Json)
+    };
+    Box::pin(ready(answer))
+}
+
+// === impl Making ===
+
+impl Future for Making {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = task::ready!(self.answering.as_mut().poll(cx));
+        if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        let busy = self.busy.take();
+        Poll::Ready(Ok(response.map(|answer| match busy {
+            Some(busy) => answer.keeping(busy),
+            None => answer,
+        })))
+    }
+}
