@@ -38,6 +38,15 @@ pub struct Reading {
     pub memory: Budget,
 }
 
+/// A bound of time, and how the configuration calls it.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// The time.
+    pub limit: Duration,
+    /// The key that sets it.
+    pub key: &'static str,
+}
+
 /// A body, and what it is charged with: its own size.
 #[derive(Debug)]
 pub struct Received {
@@ -138,6 +147,16 @@ fn is_alone(parts: &Parts) -> bool {
 pub async fn discard(parts: &Parts, body: Incoming) {
     if is_alone(parts) && !body.is_end_stream() {
         Pieces::new(body, Duration::ZERO, None).discard().await;
+    }
+}
+
+// === impl Patience ===
+
+impl Patience {
+    /// What is said when it is over.
+    pub(super) fn failure(&self, what: &str) -> Failure {
+        let message = format!("{what} within {:?} ({})", self.limit, self.key);
+        Failure::new(Kind::Late, message)
     }
 }
 

@@ -1,10 +1,6 @@
 //! From the bytes of a request to the pipeline, whatever brought them.
 
-use super::{
-    metrics::{Outcome, Requests},
-    other_signal,
-    pace::Pace,
-};
+use super::other_signal;
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
     pipeline::{Context, Entry, Permit, Reason, Refusal, RefusalKind},
@@ -16,6 +12,7 @@ use crate::{
         },
         pprof::claimed_size,
     },
+    receivers::shared::{Gate, Requests},
     runtime::blocking,
 };
 use bytes::Bytes;
@@ -36,11 +33,7 @@ const FIRST: u64 = 64 << 10;
 pub(super) struct Intake {
     receiver: Arc<str>,
     out: Entry,
-    requests: Requests,
-    /// Requests at a time.
-    places: Semaphore,
-    limit: u32,
-    pace: Pace,
+    gate: Gate,
     /// Large requests that are worked on at a time.
     cores: Semaphore,
 }
@@ -81,10 +74,7 @@ impl Intake {
         Self {
             receiver: context.id.shared(),
             out,
-            requests,
-            places: Semaphore::new(limit as usize),
-            limit,
-            pace: Pace::new(),
+            gate: Gate::new(limit, requests),
             cores: Semaphore::new(cores),
         }
     }
@@ -95,27 +85,7 @@ impl Intake {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        let open = self.requests.open(peer);
-        let result = match self.places.try_acquire() {
-            Ok(_place) => {
-                self.pace.turn().await;
-                serving.await
-            }
-            Err(_) => Err(self.busy()),
-        };
-        match &result {
-            Ok(()) => open.end(Outcome::Ok, ""),
-            Err(failure) => open.end(Outcome::Failed(failure.kind()), failure.message()),
-        }
-        result
-    }
-
-    fn busy(&self) -> Failure {
-        let message = format!(
-            "{} requests are in flight, and max_concurrent_requests allows no more: try again later",
-            self.limit
-        );
-        Failure::new(Kind::Busy, message)
+        self.gate.serve(peer, serving).await
     }
 
     /// What is said about a path that is not served.
@@ -126,7 +96,7 @@ impl Intake {
             ),
             None => format!("this is profile-relay, which takes OTLP profiles: there is no {path}"),
         };
-        self.requests.unsupported(&message);
+        self.gate.unsupported(&message);
         message
     }
 
@@ -165,7 +135,7 @@ impl Intake {
             received,
         });
         let batch =
-            Batch::new(origin, profiles.collect()).charged(Arc::new(self.pace.hold(permit)));
+            Batch::new(origin, profiles.collect()).charged(Arc::new(self.gate.hold(permit)));
         self.out
             .offer(batch)
             .await

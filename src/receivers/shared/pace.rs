@@ -39,7 +39,7 @@ const KEPT: usize = 4;
 
 /// Who may have a body read, of one way in; clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Pace(Arc<Shared>);
+pub(in crate::receivers) struct Pace(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -54,7 +54,7 @@ struct Shared {
 
 /// The memory of a request that has not left yet.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::receivers) struct Held {
     pace: Pace,
     permit: Permit,
 }
@@ -62,7 +62,7 @@ pub(super) struct Held {
 // === impl Pace ===
 
 impl Pace {
-    pub(super) fn new() -> Self {
+    pub(in crate::receivers) fn new() -> Self {
         Self(Arc::new(Shared {
             held: AtomicU64::new(0),
             turns: Semaphore::new(0),
@@ -72,7 +72,7 @@ impl Pace {
     }
 
     /// Returns when a body may be read.
-    pub(super) async fn turn(&self) {
+    pub(in crate::receivers) async fn turn(&self) {
         if self.0.held.load(Ordering::Relaxed) < EASY || self.is_stuck() {
             return;
         }
@@ -82,7 +82,7 @@ impl Pace {
     }
 
     /// Notes a request that is about to be handed on, until it has left.
-    pub(super) fn hold(&self, permit: Permit) -> Held {
+    pub(in crate::receivers) fn hold(&self, permit: Permit) -> Held {
         self.0.held.fetch_add(permit.bytes(), Ordering::Relaxed);
         Held {
             pace: self.clone(),
