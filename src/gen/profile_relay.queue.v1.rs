@@ -29,7 +29,8 @@ pub struct Label {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
-/// A run of bytes: a pprof, or an OTLP request that several profiles share.
+/// A run of bytes: a pprof, an OTLP request that several profiles share, or a
+/// message of parca-agent's Arrow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Piece {
     #[prost(uint64, tag = "1")]
@@ -57,6 +58,12 @@ pub struct Profile {
     /// What it counts for.
     #[prost(uint64, tag = "5")]
     pub profiles: u64,
+    /// Of Arrow.
+    #[prost(enumeration = "ArrowSchema", tag = "6")]
+    pub arrow: i32,
+    /// Of Arrow's schema v1: the piece that holds the table of stacks.
+    #[prost(uint32, tag = "7")]
+    pub stacks: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -115,6 +122,36 @@ impl Compression {
             "COMPRESSION_NONE" => Some(Self::None),
             "COMPRESSION_GZIP" => Some(Self::Gzip),
             "COMPRESSION_ZSTD" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+/// The version of parca-agent's schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ArrowSchema {
+    None = 0,
+    V1 = 1,
+    V2 = 2,
+}
+impl ArrowSchema {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "ARROW_SCHEMA_NONE",
+            Self::V1 => "ARROW_SCHEMA_V1",
+            Self::V2 => "ARROW_SCHEMA_V2",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ARROW_SCHEMA_NONE" => Some(Self::None),
+            "ARROW_SCHEMA_V1" => Some(Self::V1),
+            "ARROW_SCHEMA_V2" => Some(Self::V2),
             _ => None,
         }
     }

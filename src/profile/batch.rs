@@ -1,6 +1,6 @@
 //! A batch: what one call of a receiver hands over.
 
-use super::{Labels, otlp::Otlp, pprof::Pprof};
+use super::{Labels, arrow::Arrow, otlp::Otlp, pprof::Pprof};
 use std::{sync::Arc, time::SystemTime};
 
 /// What one receiver call hands over.
@@ -66,6 +66,8 @@ pub enum Body {
     Pprof(Pprof),
     /// One resource of an OTLP request.
     Otlp(Otlp),
+    /// What parca-agent pushes.
+    ParcaArrow(Arrow),
 }
 
 // === impl Batch ===
@@ -114,13 +116,15 @@ impl Body {
         match self {
             Self::Pprof(pprof) => pprof.bytes().len(),
             Self::Otlp(otlp) => otlp.byte_len(),
+            Self::ParcaArrow(arrow) => arrow.byte_len(),
         }
     }
 
-    /// The profiles that it counts for: one pprof, or each OTLP `Profile`.
+    /// The profiles that it counts for: one pprof, one Arrow profile, or each
+    /// OTLP `Profile`.
     pub fn profiles(&self) -> u64 {
         match self {
-            Self::Pprof(_) => 1,
+            Self::Pprof(_) | Self::ParcaArrow(_) => 1,
             Self::Otlp(otlp) => otlp.profiles(),
         }
     }
@@ -129,20 +133,28 @@ impl Body {
     pub fn as_pprof(&self) -> Option<&Pprof> {
         match self {
             Self::Pprof(pprof) => Some(pprof),
-            Self::Otlp(_) => None,
+            Self::Otlp(_) | Self::ParcaArrow(_) => None,
         }
     }
 
     /// The OTLP resource that it is, if it is one.
     pub fn as_otlp(&self) -> Option<&Otlp> {
         match self {
-            Self::Pprof(_) => None,
             Self::Otlp(otlp) => Some(otlp),
+            Self::Pprof(_) | Self::ParcaArrow(_) => None,
+        }
+    }
+
+    /// What parca-agent pushed, if it is that.
+    pub fn as_arrow(&self) -> Option<&Arrow> {
+        match self {
+            Self::ParcaArrow(arrow) => Some(arrow),
+            Self::Pprof(_) | Self::Otlp(_) => None,
         }
     }
 
     /// Whether both can leave in one request: OTLP bodies share the dictionary of
-    /// the request they came in.
+    /// the request they came in, and an Arrow profile is a request.
     pub fn can_join(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Pprof(_), Self::Pprof(_)) => true,

@@ -5,6 +5,7 @@
 //! body keeps the encoded bytes it came with; only a component that is asked
 //! to change it looks inside.
 
+pub mod arrow;
 mod batch;
 pub mod convert;
 mod labels;

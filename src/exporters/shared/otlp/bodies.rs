@@ -57,6 +57,7 @@ impl Bodies {
                 None => return Ok(Vec::new()),
                 Some(bytes) => bytes,
             },
+            Body::ParcaArrow(_) => return Err(Reason::InvalidProfile),
         };
         let bytes = bytes + profile.labels.byte_len() as u64;
         Ok(vec![Part {
@@ -104,6 +105,7 @@ impl Bodies {
                 let parts = halves.into_iter().flat_map(|half| parts(half, received));
                 Some(parts.collect())
             }
+            Body::ParcaArrow(_) => None,
         }
     }
 

@@ -234,7 +234,7 @@ impl Encoder {
                 // The inflated one, its dictionary and what it becomes.
                 3 * pprof.claimed_size().min(self.max_inflated) + decoded
             }
-            Body::Otlp(_) => 0,
+            Body::Otlp(_) | Body::ParcaArrow(_) => 0,
         };
         let plain = match profiles.first().and_then(|first| first.body.as_otlp()) {
             // Inflated, assembled and compressed.

@@ -9,6 +9,7 @@ use crate::{
     pipeline::Permit,
     profile::{
         Batch, Body, Label, Labels, Origin, Profile, Transport,
+        arrow::{Arrow, Schema},
         otlp::{Compression, Otlp, Request, Unreadable},
         pprof::Pprof,
     },
@@ -16,6 +17,7 @@ use crate::{
 use bytes::{Buf, Bytes};
 use prost::Message;
 use std::{
+    iter,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -62,6 +64,14 @@ impl Record {
                     described.pieces.push(piece(pprof.bytes()));
                     None
                 }
+                Body::ParcaArrow(arrow) => {
+                    last = None;
+                    for message in iter::once(arrow.samples()).chain(arrow.stacks()) {
+                        pieces.push(message.clone());
+                        described.pieces.push(piece(message));
+                    }
+                    None
+                }
                 Body::Otlp(otlp) => {
                     let request = otlp.request();
                     if !last.is_some_and(|last| Arc::ptr_eq(last, request)) {
@@ -72,12 +82,20 @@ impl Record {
                     u32::try_from(otlp.at()).ok()
                 }
             };
+            let last_piece = described.pieces.len() as u32 - 1;
+            let (arrow, piece, stacks) = match profile.body.as_arrow().map(Arrow::schema) {
+                None => (proto::ArrowSchema::None, last_piece, 0),
+                Some(Schema::V1) => (proto::ArrowSchema::V1, last_piece - 1, last_piece),
+                Some(Schema::V2) => (proto::ArrowSchema::V2, last_piece, 0),
+            };
             described.profiles.push(proto::Profile {
                 labels: labels(&profile.labels),
                 received_unix_nano: nanos(profile.received),
-                piece: described.pieces.len() as u32 - 1,
+                piece,
                 resource,
                 profiles: profile.body.profiles(),
+                arrow: arrow.into(),
+                stacks,
             });
         }
         let described = described.encode_to_vec();
@@ -108,11 +126,18 @@ pub(in crate::pipeline) fn batch(payload: Bytes, mut permit: Permit) -> Result<B
     }
     let mut profiles = Vec::with_capacity(described.profiles.len());
     for profile in &described.profiles {
+        let missing = || damaged("a body is missing");
+        let stacks = sources.get(profile.stacks as usize);
+        let stacks = stacks.map(|(_, bytes, _)| bytes.clone());
         let source = sources.get_mut(profile.piece as usize);
-        let (piece, bytes, opened) = source.ok_or_else(|| damaged("a body is missing"))?;
-        let body = match profile.resource {
-            None => Body::Pprof(Pprof::new(bytes.clone())),
-            Some(at) => {
+        let (piece, bytes, opened) = source.ok_or_else(missing)?;
+        let body = match (profile.arrow(), profile.resource) {
+            (proto::ArrowSchema::V1, _) => {
+                Body::ParcaArrow(Arrow::v1(bytes.clone(), stacks.ok_or_else(missing)?))
+            }
+            (proto::ArrowSchema::V2, _) => Body::ParcaArrow(Arrow::v2(bytes.clone())),
+            (proto::ArrowSchema::None, None) => Body::Pprof(Pprof::new(bytes.clone())),
+            (proto::ArrowSchema::None, Some(at)) => {
                 if opened.is_none() {
                     *opened = Some(open(piece, bytes.clone(), &mut permit)?);
                 }
@@ -353,6 +378,32 @@ mod tests {
             assert_eq!(before.received, after.received);
             let bytes = |profile: &Profile| profile.body.as_pprof().unwrap().bytes().clone();
             assert_eq!(bytes(before), bytes(after));
+        }
+    }
+
+    #[test]
+    fn what_agents_push_comes_back_in_its_messages() {
+        let bodies = [
+            Arrow::v2("one".into()),
+            Arrow::v1("samples".into(), "stacks".into()),
+            Arrow::v2("last".into()),
+        ];
+        let profiles = bodies.iter().map(|body| Profile {
+            labels: [("node", "a")].into_iter().collect(),
+            body: Body::ParcaArrow(body.clone()),
+            received: UNIX_EPOCH,
+        });
+        let mut before = Batch::new(origin(), profiles.collect());
+        before.profiles.insert(1, pprofs().profiles.remove(0));
+        let record = Record::of(&before);
+        assert_eq!((record.profiles, record.pieces.len()), (4, 6));
+        let mut after = read(&record, u64::MAX).unwrap();
+        assert!(after.profiles.remove(1).body.as_pprof().is_some());
+        for (before, after) in bodies.iter().zip(&after.profiles) {
+            let after = after.body.as_arrow().unwrap();
+            assert_eq!(after.schema(), before.schema());
+            assert_eq!(after.samples(), before.samples());
+            assert_eq!(after.stacks(), before.stacks());
         }
     }
 
