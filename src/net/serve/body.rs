@@ -10,7 +10,11 @@ use crate::pipeline::{Budget, Permit};
 use bytes::Bytes;
 use http::{HeaderMap, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// What an announced body gets before any of it has come.
@@ -153,6 +157,20 @@ pub async fn discard(parts: &Parts, body: Incoming) {
 // === impl Patience ===
 
 impl Patience {
+    /// The outcome of `work`, unless that takes longer than this, or until `theirs`,
+    /// the client's own deadline.
+    pub async fn bound<T>(
+        &self,
+        theirs: Option<Instant>,
+        what: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let ours = Instant::now() + self.limit;
+        let until = theirs.map_or(ours, |theirs| theirs.min(ours));
+        let done = timeout_at(until, work).await;
+        done.unwrap_or_else(|_| Err(self.failure(what)))
+    }
+
     /// What is said when it is over.
     pub(super) fn failure(&self, what: &str) -> Failure {
         let message = format!("{what} within {:?} ({})", self.limit, self.key);

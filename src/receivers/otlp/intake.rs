@@ -12,7 +12,7 @@ use crate::{
         },
         pprof::claimed_size,
     },
-    receivers::shared::{Gate, Requests},
+    receivers::shared::{Gate, Requests, no_memory},
     runtime::blocking,
 };
 use bytes::Bytes;
@@ -34,6 +34,7 @@ pub(super) struct Intake {
     receiver: Arc<str>,
     out: Entry,
     gate: Gate,
+    requests: Requests,
     /// Large requests that are worked on at a time.
     cores: Semaphore,
 }
@@ -74,7 +75,8 @@ impl Intake {
         Self {
             receiver: context.id.shared(),
             out,
-            gate: Gate::new(limit, requests),
+            gate: Gate::new(limit),
+            requests,
             cores: Semaphore::new(cores),
         }
     }
@@ -85,7 +87,7 @@ impl Intake {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        self.gate.serve(peer, serving).await
+        self.gate.serve(&self.requests, peer, serving).await
     }
 
     /// What is said about a path that is not served.
@@ -96,7 +98,7 @@ impl Intake {
             ),
             None => format!("this is profile-relay, which takes OTLP profiles: there is no {path}"),
         };
-        self.gate.unsupported(&message);
+        self.requests.unsupported(&message);
         message
     }
 
@@ -215,20 +217,6 @@ fn claimed(wire: &Bytes, compression: Compression) -> u64 {
             // Who streams does not know the size in advance.
             .unwrap_or(length * 8),
     }
-}
-
-/// What is said when memory is missing: it may pass later, unless it needs more
-/// than there ever is.
-fn no_memory(needed: u64, reading: &Reading) -> Failure {
-    if needed <= reading.memory.cap() {
-        return reading.no_memory();
-    }
-    let message = format!(
-        "the request needs {needed} bytes of memory or more to be read, and service.memory.limit \
-         leaves {} for requests: send less at a time or raise it",
-        reading.memory.cap()
-    );
-    Failure::new(Kind::TooLarge, message)
 }
 
 /// A refusal of the pipeline, for the client.

@@ -1,5 +1,4 @@
-//! How many requests of one way in are served at a time, how fast they come, and
-//! how each ended.
+//! How many requests are served at a time, and how fast they come.
 
 use super::{Held, Outcome, Requests, pace::Pace};
 use crate::{
@@ -9,10 +8,9 @@ use crate::{
 use std::future::Future;
 use tokio::sync::Semaphore;
 
-/// The bounds of one way in.
+/// The bounds of one listener.
 #[derive(Debug)]
 pub(in crate::receivers) struct Gate {
-    requests: Requests,
     /// Requests at a time.
     places: Semaphore,
     limit: u32,
@@ -23,9 +21,8 @@ pub(in crate::receivers) struct Gate {
 
 impl Gate {
     /// For `limit` requests at a time.
-    pub(in crate::receivers) fn new(limit: u32, requests: Requests) -> Self {
+    pub(in crate::receivers) fn new(limit: u32) -> Self {
         Self {
-            requests,
             places: Semaphore::new(limit as usize),
             limit,
             pace: Pace::new(),
@@ -33,16 +30,17 @@ impl Gate {
     }
 
     /// Serves one request from its head to its end: bounds how many there are and
-    /// how fast they come, and counts how it ended.
+    /// how fast they come, and counts in `requests` how it ended.
     pub(in crate::receivers) async fn serve<T, F>(
         &self,
+        requests: &Requests,
         peer: &Peer,
         serving: F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let open = self.requests.open(peer);
+        let open = requests.open(peer);
         let result = match self.places.try_acquire() {
             Ok(_place) => {
                 self.pace.turn().await;
@@ -60,11 +58,6 @@ impl Gate {
     /// Notes a request that is about to be handed on, until it has left.
     pub(in crate::receivers) fn hold(&self, permit: Permit) -> Held {
         self.pace.hold(permit)
-    }
-
-    /// A request for something that is not served.
-    pub(in crate::receivers) fn unsupported(&self, message: &str) {
-        self.requests.unsupported(message);
     }
 
     fn busy(&self) -> Failure {

@@ -15,7 +15,7 @@ pub(super) mod stream;
 pub use self::{
     messages::Messages,
     side::Health,
-    stream::{Bounds, Conversation, Conversing, Replies},
+    stream::{Conversation, Conversing, Replies},
 };
 
 use self::{framing::Framing, side::Side};

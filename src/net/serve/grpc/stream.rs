@@ -24,33 +24,23 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
-use tokio::time::{Instant, timeout_at};
 
 /// A method with messages in both directions.
 #[async_trait]
 pub trait Conversation: Send + Sync + 'static {
-    /// Talks to one client, to the end that is returned. Goes on when the client
-    /// goes away, of which [`Messages`] tells with a failure.
+    /// Talks to one client, to the end that is returned, within a time that the
+    /// method bounds itself. Goes on when the client goes away, of which [`Messages`]
+    /// tells with a failure.
     async fn talk(&self, head: &Head, messages: Messages, replies: &Replies)
     -> Result<(), Failure>;
-}
-
-/// What a conversation may take.
-#[derive(Clone, Debug)]
-pub struct Bounds {
-    /// How messages are read, one by one.
-    pub reading: Reading,
-    /// The longest silence of a client.
-    pub idle: Patience,
-    /// The longest that the whole of it may take.
-    pub total: Patience,
 }
 
 /// Serves a [`Conversation`].
 pub struct Conversing {
     name: &'static str,
     method: Arc<dyn Conversation>,
-    bounds: Bounds,
+    reading: Reading,
+    idle: Patience,
     tasks: Tasks,
 }
 
@@ -87,30 +77,28 @@ pub(in crate::net::serve) enum Next {
 // === impl Conversing ===
 
 impl Conversing {
-    /// Serves `method` in tasks of the name `name`.
+    /// Serves `method` in `tasks` of the name `name`. Messages are read one by one;
+    /// the longest silence of a client is `idle`.
     pub fn new(
         name: &'static str,
         method: Arc<dyn Conversation>,
-        bounds: Bounds,
+        (reading, idle): (Reading, Patience),
         tasks: Tasks,
     ) -> Self {
         Self {
             name,
             method,
-            bounds,
+            reading,
+            idle,
             tasks,
         }
     }
 
     fn begin(&self, head: Head, messages: Messages, replies: Replies) {
-        let total = self.bounds.total.clone();
-        let ours = Instant::now() + total.limit;
-        let until = head.deadline.map_or(ours, |theirs| theirs.min(ours));
         let method = self.method.clone();
         self.tasks.spawn(self.name, async move {
-            let talk = method.talk(&head, messages, &replies);
-            let result = timeout_at(until, talk).await;
-            replies.end(result.unwrap_or_else(|_| Err(total.failure("the call was not over"))));
+            let result = method.talk(&head, messages, &replies).await;
+            replies.end(result);
         });
     }
 }
@@ -118,7 +106,7 @@ impl Conversing {
 #[async_trait]
 impl Exchange for Conversing {
     async fn answer(&self, _: &str, head: Head, body: MessageBody) -> Response<Answer> {
-        let (reading, idle) = (self.bounds.reading.clone(), self.bounds.idle.clone());
+        let (reading, idle) = (self.reading.clone(), self.idle.clone());
         let messages = match body.messages(reading, idle) {
             Ok(messages) => messages,
             Err(failure) => return failure.to_grpc(),
