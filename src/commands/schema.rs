@@ -59,6 +59,11 @@ const LABELLED: &[(&str, &str, &str)] = &[
          client went away), `internal`",
     ),
     (
+        "profile_relay_receiver_paced_requests_total",
+        "receiver,protocol",
+        "Requests that waited (`pacing`) for others to leave before their bodies were read",
+    ),
+    (
         "profile_relay_receiver_accepted_profiles_total",
         "receiver",
         "Profiles accepted from outside",

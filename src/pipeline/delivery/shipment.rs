@@ -60,7 +60,7 @@ impl Shipment {
     /// Whether nothing that comes later belongs to it.
     pub(super) fn is_complete(&self) -> bool {
         let first = self.parts.first();
-        first.is_some_and(|first| first.part.profile.body.as_otlp().is_some())
+        first.is_some_and(|first| first.part.profile.body.as_pprof().is_none())
     }
 
     /// Whether `part` may join without breaking a limit.

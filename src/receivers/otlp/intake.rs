@@ -1,6 +1,6 @@
 //! From the bytes of a request to the pipeline, whatever brought them.
 
-use super::other_signal;
+use super::{other_signal, settings::Settings};
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
     pipeline::{Context, Entry, Permit, Reason, Refusal, RefusalKind},
@@ -70,12 +70,17 @@ enum Wrong {
 // === impl Intake ===
 
 impl Intake {
-    pub(super) fn new(context: &Context, out: Entry, limit: u32, requests: Requests) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        out: Entry,
+        settings: &Settings,
+        requests: Requests,
+    ) -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
             receiver: context.id.shared(),
             out,
-            gate: Gate::new(limit),
+            gate: Gate::new(settings.max_concurrent_requests, &settings.pacing),
             requests,
             cores: Semaphore::new(cores),
         }

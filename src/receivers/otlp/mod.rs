@@ -26,6 +26,7 @@ mod settings;
 mod version;
 
 pub use self::settings::{GrpcProtocol, HttpProtocol, Protocols, Settings};
+pub use crate::receivers::shared::Pacing;
 
 use self::{grpc::Export, http::Profiles, intake::Intake};
 use crate::{
@@ -203,12 +204,7 @@ impl Bound {
     fn intake(&self, protocol: &'static str, out: Entry) -> Arc<Intake> {
         let metrics: RequestMetrics = self.context.metrics.set();
         let counters = metrics.protocol(&self.context.id, protocol);
-        Arc::new(Intake::new(
-            &self.context,
-            out,
-            self.settings.max_concurrent_requests,
-            counters,
-        ))
+        Arc::new(Intake::new(&self.context, out, &self.settings, counters))
     }
 
     fn say(&self, protocol: &'static str, server: &Server) {

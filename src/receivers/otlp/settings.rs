@@ -2,6 +2,7 @@
 
 use crate::{
     net::serve::{GrpcServerSettings, HttpServerSettings},
+    receivers::shared::Pacing,
     settings::{ComponentSettings, Problem},
 };
 use schemars::JsonSchema;
@@ -15,6 +16,8 @@ pub struct Settings {
     pub protocols: Protocols,
     /// Requests of each protocol at a time; more are refused with a wait.
     pub max_concurrent_requests: u32,
+    /// Senders that are faster than what is behind them.
+    pub pacing: Pacing,
 }
 
 /// The protocols. One that is not given is not served; one that is given
@@ -58,6 +61,7 @@ impl Default for Settings {
         Self {
             protocols: Protocols::default(),
             max_concurrent_requests: 1_024,
+            pacing: Pacing::default(),
         }
     }
 }

@@ -75,7 +75,7 @@ impl Intake {
         Self {
             receiver: context.id.shared(),
             out,
-            gate: Gate::new(settings.max_concurrent_requests),
+            gate: Gate::new(settings.max_concurrent_requests, &settings.pacing),
             seen: Seen::new(known.window.get(), known.max_entries, &context.memory),
             counts,
             reading: settings.server.reading(&context.memory),

@@ -2,6 +2,7 @@
 
 use crate::{
     net::{ClientTls, GrpcClientSettings, ProxySettings, serve::GrpcServerSettings},
+    receivers::shared::Pacing,
     settings::{ByteSize, ComponentSettings, Duration, Problem},
 };
 use schemars::JsonSchema;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub server: GrpcServerSettings,
     /// Writes at a time; more are refused with a wait.
     pub max_concurrent_requests: u32,
+    /// Senders that are faster than what is behind them.
+    pub pacing: Pacing,
     /// The largest pprof of `WriteRaw`, inflated.
     pub body_size_limit_uncompressed: ByteSize,
     /// `Write`, the call in two steps.
@@ -117,6 +120,7 @@ impl Default for Settings {
             endpoint: "localhost:7070".to_owned(),
             server: GrpcServerSettings::default(),
             max_concurrent_requests: 1_024,
+            pacing: Pacing::default(),
             body_size_limit_uncompressed: ByteSize::new(128 << 20),
             write: Write::default(),
             deduplicate: Deduplicate::default(),

@@ -1,6 +1,6 @@
 //! How many requests are served at a time, and how fast they come.
 
-use super::{Held, Outcome, Requests, pace::Pace};
+use super::{Held, Outcome, Pacing, Requests, pace::Pace};
 use crate::{
     net::serve::{Failure, Kind, Peer},
     pipeline::Permit,
@@ -21,11 +21,11 @@ pub(in crate::receivers) struct Gate {
 
 impl Gate {
     /// For `limit` requests at a time.
-    pub(in crate::receivers) fn new(limit: u32) -> Self {
+    pub(in crate::receivers) fn new(limit: u32, pacing: &Pacing) -> Self {
         Self {
             places: Semaphore::new(limit as usize),
             limit,
-            pace: Pace::new(),
+            pace: Pace::new(pacing.clone()),
         }
     }
 
@@ -43,7 +43,7 @@ impl Gate {
         let open = requests.open(peer);
         let result = match self.places.try_acquire() {
             Ok(_place) => {
-                self.pace.turn().await;
+                self.pace.turn(requests.paced()).await;
                 serving.await
             }
             Err(_) => Err(self.busy()),

@@ -10,6 +10,8 @@ mod memory;
 mod pace;
 mod requests;
 
+pub use self::pace::Pacing;
+
 pub(super) use self::{
     gate::Gate,
     memory::no_memory,

@@ -7,10 +7,17 @@
 //! sender waits a moment longer for its answer, which is how it is slowed down.
 //!
 //! The queue is still there for a backend that is slow or away: nobody waits for
-//! more than [`PATIENCE`], and nobody begins to wait when nothing has left for
+//! more than `max_wait`, and nobody begins to wait when nothing has left for
 //! [`STUCK`].
 
-use crate::{pipeline::Permit, profile::Charge};
+use crate::{
+    pipeline::Permit,
+    profile::Charge,
+    settings::{ByteSize, Duration as Setting},
+};
+use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc,
@@ -23,26 +30,30 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// So many bytes may be on their way before anybody waits. What is passed on while
-/// it is still in the CPU's caches costs less, so this is no more than it takes to
-/// keep senders busy.
-const EASY: u64 = 8 << 20;
-
-/// The longest that a request waits.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// When nothing leaves for so long, waiting helps nobody.
 const STUCK: Duration = Duration::from_millis(100);
 
 /// Turns that are kept for those who come later.
 const KEPT: usize = 4;
 
+/// When senders are slowed down to the pace of what leaves, before a queue fills.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Pacing {
+    /// While so much of one protocol is on its way, a request's body is read when
+    /// another request has left. What fits the CPU's caches costs least to pass on.
+    pub above: ByteSize,
+    /// The longest that a request waits for that; `0` for not at all.
+    pub max_wait: Setting,
+}
+
 /// Who may have a body read, of one way in; clones are the same.
 #[derive(Clone, Debug)]
-pub(in crate::receivers) struct Pace(Arc<Shared>);
+pub(super) struct Pace(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    bounds: Pacing,
     /// Bytes that have not left yet.
     held: AtomicU64,
     /// One for each request that has left.
@@ -59,11 +70,23 @@ pub(in crate::receivers) struct Held {
     permit: Permit,
 }
 
+// === impl Pacing ===
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self {
+            above: ByteSize::new(8 << 20),
+            max_wait: Setting::from_secs(1),
+        }
+    }
+}
+
 // === impl Pace ===
 
 impl Pace {
-    pub(in crate::receivers) fn new() -> Self {
+    pub(super) fn new(bounds: Pacing) -> Self {
         Self(Arc::new(Shared {
+            bounds,
             held: AtomicU64::new(0),
             turns: Semaphore::new(0),
             since: Instant::now(),
@@ -71,18 +94,24 @@ impl Pace {
         }))
     }
 
-    /// Returns when a body may be read.
-    pub(in crate::receivers) async fn turn(&self) {
-        if self.0.held.load(Ordering::Relaxed) < EASY || self.is_stuck() {
+    /// Returns when a body may be read; `paced` counts those who wait for it.
+    pub(super) async fn turn(&self, paced: &Counter) {
+        let (shared, patience) = (&self.0, self.0.bounds.max_wait.get());
+        let is_easy = shared.held.load(Ordering::Relaxed) < shared.bounds.above.get();
+        if is_easy || patience.is_zero() || self.is_stuck() {
             return;
         }
-        if let Ok(Ok(turn)) = timeout(PATIENCE, self.0.turns.acquire()).await {
+        if let Ok(turn) = shared.turns.try_acquire() {
+            return turn.forget();
+        }
+        paced.inc();
+        if let Ok(Ok(turn)) = timeout(patience, shared.turns.acquire()).await {
             turn.forget();
         }
     }
 
     /// Notes a request that is about to be handed on, until it has left.
-    pub(in crate::receivers) fn hold(&self, permit: Permit) -> Held {
+    pub(super) fn hold(&self, permit: Permit) -> Held {
         self.0.held.fetch_add(permit.bytes(), Ordering::Relaxed);
         Held {
             pace: self.clone(),
@@ -105,7 +134,7 @@ impl Drop for Held {
         let shared = &self.pace.0;
         let bytes = self.permit.bytes();
         let before = shared.held.fetch_sub(bytes, Ordering::Relaxed);
-        if before >= EASY {
+        if before >= shared.bounds.above.get() {
             let now = u64::try_from(shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
             shared.left.store(now, Ordering::Relaxed);
         }
@@ -121,6 +150,13 @@ mod tests {
     use crate::pipeline::Budget;
     use futures_util::FutureExt;
 
+    const EASY: u64 = 8 << 20;
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    async fn turn(pace: &Pace) {
+        pace.turn(&Counter::default()).await;
+    }
+
     /// Half of what may be held, so many times.
     fn halves(pace: &Pace, count: usize) -> Vec<Held> {
         let budget = Budget::new(u64::MAX);
@@ -130,7 +166,7 @@ mod tests {
 
     /// What has more on its way than is easy, and has just sent some.
     fn busy() -> (Pace, Vec<Held>) {
-        let pace = Pace::new();
+        let pace = Pace::new(Pacing::default());
         let mut held = halves(&pace, 3);
         held.pop();
         while let Ok(turn) = pace.0.turns.try_acquire() {
@@ -141,16 +177,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_while_little_is_on_its_way() {
-        let pace = Pace::new();
+        let pace = Pace::new(Pacing::default());
         let _one = halves(&pace, 1);
-        assert!(pace.turn().now_or_never().is_some());
+        assert!(turn(&pace).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_comes_in_when_one_has_left() {
         let (pace, mut held) = busy();
-        let mut first = Box::pin(pace.turn());
-        let mut second = Box::pin(pace.turn());
+        let mut first = Box::pin(turn(&pace));
+        let mut second = Box::pin(turn(&pace));
         assert!((&mut first).now_or_never().is_none());
         assert!((&mut second).now_or_never().is_none());
         held.pop();
@@ -163,9 +199,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_what_does_not_leave() {
         let (pace, _held) = busy();
-        let began = Instant::now();
-        pace.turn().await;
+        let (began, paced) = (Instant::now(), Counter::default());
+        pace.turn(&paced).await;
         assert_eq!(began.elapsed(), PATIENCE);
-        assert!(pace.turn().now_or_never().is_some());
+        assert_eq!(paced.get(), 1);
+        assert!(pace.turn(&paced).now_or_never().is_some());
+        assert_eq!(paced.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_who_is_not_to() {
+        let bounds = Pacing {
+            max_wait: Setting::default(),
+            ..Pacing::default()
+        };
+        let pace = Pace::new(bounds);
+        let mut held = halves(&pace, 4);
+        held.pop();
+        while let Ok(turn) = pace.0.turns.try_acquire() {
+            turn.forget();
+        }
+        let paced = Counter::default();
+        assert!(pace.turn(&paced).now_or_never().is_some());
+        assert_eq!(paced.get(), 0);
     }
 }

@@ -32,6 +32,13 @@ pub(in crate::receivers) enum Outcome {
 #[derive(Clone)]
 pub(in crate::receivers) struct RequestMetrics {
     requests: Family<RequestLabels, Counter>,
+    paced: Family<ProtocolLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProtocolLabels {
+    receiver: String,
+    protocol: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +54,7 @@ pub(in crate::receivers) struct Requests {
     receiver: Id,
     protocol: &'static str,
     counters: [Counter; OUTCOMES.len()],
+    paced: Counter,
     since: Instant,
     /// When each outcome is next logged, in milliseconds after `since`.
     next_log: [AtomicU64; OUTCOMES.len()],
@@ -96,7 +104,13 @@ impl MetricSet for RequestMetrics {
     fn register(registry: &mut Registry) -> Self {
         let set = Self {
             requests: Family::default(),
+            paced: Family::default(),
         };
+        registry.register(
+            "profile_relay_receiver_paced_requests",
+            "Requests that waited for others to leave before their bodies were read",
+            set.paced.clone(),
+        );
         registry.register(
             "profile_relay_receiver_requests",
             "Requests of push receivers by how they ended",
@@ -117,10 +131,15 @@ impl RequestMetrics {
             };
             self.requests.get_or_create(&labels).clone()
         });
+        let paced = self.paced.get_or_create(&ProtocolLabels {
+            receiver: receiver.to_string(),
+            protocol,
+        });
         Requests {
             receiver: receiver.clone(),
             protocol,
             counters,
+            paced: paced.clone(),
             since: Instant::now(),
             next_log: Default::default(),
         }
@@ -137,6 +156,11 @@ impl Requests {
             peer: peer.clone(),
             ended: false,
         }
+    }
+
+    /// Counts requests that wait for others.
+    pub(super) fn paced(&self) -> &Counter {
+        &self.paced
     }
 
     /// A request for something that is not served.

@@ -32,7 +32,7 @@ async fn a_request_waits_for_those_on_their_way_but_not_for_long() {
     let requests = metrics.set::<RequestMetrics>();
     let requests = requests.protocol(&context.id, "grpc");
     let entry = Entry::stuck_for_test(64 << 20);
-    let intake = Intake::new(&context, entry, 8, requests);
+    let intake = Intake::new(&context, entry, &Settings::default(), requests);
     let peer = Peer::new("test");
     let reading = Reading {
         max: 4 << 20,
