@@ -211,7 +211,10 @@ impl Intake {
 }
 
 fn is_retry(head: &Head) -> bool {
-    let attempt = head.headers.get(RETRY).and_then(|value| value.to_str().ok());
+    let attempt = head
+        .headers
+        .get(RETRY)
+        .and_then(|value| value.to_str().ok());
     attempt.is_some_and(|attempt| attempt.parse::<u32>().is_ok_and(|attempt| attempt > 0))
 }
 

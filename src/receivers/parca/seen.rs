@@ -88,7 +88,9 @@ pub(super) fn key<'p>(
     }
     let digest = context.finish();
     let mut key = Key::default();
-    key.copy_from_slice(&digest.as_ref()[..key.len()]);
+    for (byte, digested) in key.iter_mut().zip(digest.as_ref()) {
+        *byte = *digested;
+    }
     key
 }
 

@@ -46,10 +46,7 @@ pub(super) enum Refused {
 
 impl Upstream {
     /// Connects when it is first asked. Reads certificates and tokens.
-    pub(super) fn new(
-        settings: &GrpcClientSettings,
-        picked: Picked,
-    ) -> Result<Self, Vec<Problem>> {
+    pub(super) fn new(settings: &GrpcClientSettings, picked: Picked) -> Result<Self, Vec<Problem>> {
         let without_deadline = GrpcClientSettings {
             timeout: Duration::default(),
             ..settings.clone()
@@ -141,8 +138,7 @@ impl Refused {
     /// which agents try again for five minutes. That the relay's own credentials are
     /// wrong is no fault of theirs either.
     fn of(status: &Status) -> Self {
-        let unavailable =
-            |message: String| Self::Relay(Failure::new(Kind::Unavailable, message));
+        let unavailable = |message: String| Self::Relay(Failure::new(Kind::Unavailable, message));
         if classify_transport(status) != TransportFailure::NotTransport {
             let message = status.message();
             return unavailable(format!("the upstream cannot be asked: {message}"));

@@ -134,7 +134,9 @@ impl Conversation for Write {
         replies: &Replies,
     ) -> Result<(), Failure> {
         let writing = self.write(head, messages, replies);
-        let writing = self.total.bound(head.deadline, "the call was not over", writing);
+        let writing = self
+            .total
+            .bound(head.deadline, "the call was not over", writing);
         self.intake.serve(&self.requests, head, writing).await
     }
 }

@@ -151,7 +151,8 @@ impl Look<'_> {
                 Err(Unreadable::EmptyGzip) => return Ok(None),
                 Err(Unreadable::TooLarge { .. }) if cap < self.max => {}
                 Err(error @ Unreadable::TooLarge { .. }) => {
-                    let message = format!("profile {place}: {error} (body_size_limit_uncompressed)");
+                    let message =
+                        format!("profile {place}: {error} (body_size_limit_uncompressed)");
                     return Err(Failure::new(Kind::TooLarge, message));
                 }
                 Err(error) => {
