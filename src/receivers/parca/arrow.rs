@@ -37,7 +37,7 @@ pub(super) fn outline(message: &Bytes) -> Result<Outline, String> {
     } else if holds(b"\x02\0\0\0v1") {
         Kind::Samples
     } else {
-        return Err("the schema has no known `parca_write_schema_version`".to_owned());
+        return Err("the Arrow schema has no known `parca_write_schema_version`".to_owned());
     };
     Ok(Outline { kind, rows: 1 })
 }

@@ -23,27 +23,42 @@
 
 mod arrow;
 mod counts;
+mod debuginfo;
 mod intake;
+mod others;
 mod raw;
 mod seen;
 mod settings;
+mod telemetry;
+mod upstream;
 mod write;
 mod write_arrow;
 mod write_raw;
 
 pub use self::settings::{
-    Debuginfo, Deduplicate, OtherServices, Settings, SignedUrls, Write as WriteSettings,
+    Debuginfo as DebuginfoSettings, Deduplicate, OtherServices, Settings, SignedUrls,
+    Write as WriteSettings,
 };
 
 use self::{
-    counts::ParcaMetrics, intake::Intake, write::Write, write_arrow::WriteArrow,
+    counts::{Counts, ParcaMetrics},
+    debuginfo::{Call, Debuginfo, Method as Asked},
+    intake::Intake,
+    others::Others,
+    telemetry::ReportPanic,
+    upstream::Upstream,
+    write::Write,
+    write_arrow::WriteArrow,
     write_raw::WriteRaw,
 };
 use crate::{
     r#gen,
-    net::serve::{
-        Plan, Server,
-        grpc::{Conversing, Exchange, GrpcHandler, Method},
+    net::{
+        HttpClient,
+        serve::{
+            Plan, Server,
+            grpc::{Conversing, Exchange, GrpcHandler, Method},
+        },
     },
     pipeline::{Context, Entry, Receiver, ReceiverError},
     receivers::shared::{RequestMetrics, Requests},
@@ -61,6 +76,9 @@ pub struct ParcaReceiver {
     context: Context,
     settings: Settings,
     plan: Plan,
+    upstream: Option<Upstream>,
+    /// For signed URLs of the upstream's.
+    client: HttpClient,
     bound: Option<Server>,
 }
 
@@ -73,12 +91,35 @@ impl Settings {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(ParcaReceiver {
-            context: context.clone(),
-            plan: self.server.plan(&self.endpoint)?,
-            settings: self,
-            bound: None,
-        })
+        let plan = self.server.plan(&self.endpoint);
+        let upstream = self.upstream();
+        let client = Debuginfo::client(&self);
+        match (plan, upstream, client) {
+            (Ok(plan), Ok(upstream), Ok(client)) => Ok(ParcaReceiver {
+                context: context.clone(),
+                plan,
+                upstream,
+                client,
+                settings: self,
+                bound: None,
+            }),
+            (plan, upstream, client) => {
+                let mut problems = plan.err().unwrap_or_default();
+                problems.extend(upstream.err().unwrap_or_default());
+                problems.extend(client.err().unwrap_or_default());
+                Err(problems)
+            }
+        }
+    }
+
+    fn upstream(&self) -> Result<Option<Upstream>, Vec<Problem>> {
+        let Some(upstream) = &self.upstream else {
+            return Ok(None);
+        };
+        let below = |problem: Problem| problem.below("upstream");
+        Upstream::new(upstream, self.server.include_metadata.picked())
+            .map(Some)
+            .map_err(|problems| problems.into_iter().map(below).collect())
     }
 }
 
@@ -138,23 +179,73 @@ impl ParcaReceiver {
         let (context, settings) = (&self.context, &self.settings);
         let metrics: ParcaMetrics = context.metrics.set();
         let counts = Arc::new(metrics.counts(&context.id));
-        let intake = Arc::new(Intake::new(context, settings, out, counts));
+        let intake = Arc::new(Intake::new(context, settings, out, counts.clone()));
+        let reading = &intake.reading;
         let max_inflated = settings.body_size_limit_uncompressed.get();
         let raw = WriteRaw::new(intake.clone(), self.requests("write_raw"), max_inflated);
         let arrow = WriteArrow::new(intake.clone(), self.requests("write_arrow"));
+        let requests = self.requests("report_panic");
+        let panics = ReportPanic::new(self.upstream.clone(), counts.clone(), requests, reading);
         let methods: Vec<(_, Arc<dyn Method>)> = vec![
             (write_raw::PATH, Arc::new(raw)),
             (write_arrow::PATH, Arc::new(arrow)),
+            (telemetry::PATH, Arc::new(panics)),
         ];
-        let exchanges: Vec<(_, Arc<dyn Exchange>)> =
-            vec![(write::PATH, Arc::new(self.write(intake, tasks)))];
-        let others = self.requests("other");
-        let unknown = move |path: &str| {
-            let message = unknown(path);
-            others.unsupported(&message);
-            message
+        let debuginfo = self.debuginfo(&intake);
+        let others = self.others(counts, &stop);
+        let mut exchanges: Vec<(_, Arc<dyn Exchange>)> = debuginfo;
+        exchanges.push((write::PATH, Arc::new(self.write(intake, tasks))));
+        let unknown = self.unknown();
+        GrpcHandler::new(methods, r#gen::DESCRIPTORS, Box::new(unknown), stop)
+            .with(exchanges)
+            .leaving(others)
+    }
+
+    fn debuginfo(&self, intake: &Intake) -> Vec<(&'static str, Arc<dyn Exchange>)> {
+        let service = Arc::new(Debuginfo::new(
+            &self.settings,
+            self.upstream.clone(),
+            self.client.clone(),
+            intake.counts.clone(),
+            &intake.reading,
+        ));
+        let call = |path, method, name| {
+            let call = Call::new(service.clone(), method, self.requests(name));
+            (path, Arc::new(call) as Arc<dyn Exchange>)
         };
-        GrpcHandler::new(methods, r#gen::DESCRIPTORS, Box::new(unknown), stop).with(exchanges)
+        vec![
+            call(
+                debuginfo::SHOULD_INITIATE,
+                Asked::ShouldInitiate,
+                "should_initiate_upload",
+            ),
+            call(debuginfo::INITIATE, Asked::Initiate, "initiate_upload"),
+            call(debuginfo::UPLOAD, Asked::Upload, "upload"),
+            call(debuginfo::FINISHED, Asked::Finished, "mark_upload_finished"),
+        ]
+    }
+
+    fn others(&self, counts: Arc<Counts>, stop: &CancellationToken) -> Option<Arc<dyn Exchange>> {
+        let upstream = self.upstream.clone()?;
+        match self.settings.other_services {
+            OtherServices::Unimplemented => None,
+            OtherServices::Proxy => Some(Arc::new(Others::new(
+                upstream,
+                counts,
+                self.requests("other"),
+                self.settings.max_concurrent_requests,
+                stop.clone(),
+            ))),
+        }
+    }
+
+    fn unknown(&self) -> impl Fn(&str) -> String + Send + Sync + 'static {
+        let requests = self.requests("other");
+        move |path| {
+            let message = unknown(path);
+            requests.unsupported(&message);
+            message
+        }
     }
 
     fn write(&self, intake: Arc<Intake>, tasks: &Tasks) -> Conversing {
@@ -192,5 +283,5 @@ fn unknown(path: &str) -> String {
     )
 }
 
-// #[cfg(test)]
-// mod tests;
+#[cfg(test)]
+mod tests;

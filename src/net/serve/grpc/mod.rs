@@ -328,8 +328,8 @@ async fn no_grpc(request: Request<Incoming>) -> Response<Answer> {
     response
 }
 
-/// One message and the status OK.
-fn success(message: &[u8]) -> Response<Answer> {
+/// The answer of one encoded message and the status OK.
+pub fn success(message: &[u8]) -> Response<Answer> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
     let mut response = Response::new(Answer::with_trailers(framed(message), trailers));

@@ -72,7 +72,9 @@ impl Cache {
         while state.order.len() >= self.max && state.forget_first() {}
         if self.max > 0 && !state.answers.contains_key(&question) {
             let now = Instant::now();
-            state.answers.insert(question.clone(), (now, answer.clone()));
+            state
+                .answers
+                .insert(question.clone(), (now, answer.clone()));
             state.order.push_back((now, question));
         }
     }
