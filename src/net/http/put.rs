@@ -5,7 +5,7 @@
 
 use super::{ExchangeError, HttpClient, HttpError, place::Place};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::{body::Body, client::conn::http1};
 use hyper_util::rt::TokioIo;

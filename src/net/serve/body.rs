@@ -172,7 +172,7 @@ impl Patience {
     }
 
     /// What is said when it is over.
-    pub(super) fn failure(&self, what: &str) -> Failure {
+    pub fn failure(&self, what: &str) -> Failure {
         let message = format!("{what} within {:?} ({})", self.limit, self.key);
         Failure::new(Kind::Late, message)
     }
