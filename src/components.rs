@@ -8,7 +8,7 @@ use crate::{
     net::serve::Sockets,
     pipeline::{
         Blueprint, Budget, Context, DeliverySettings, Exporter, FileStorageSettings, Inventory,
-        Opened, PipelineBlueprint, Planned, Processor, Receiver,
+        Opened, PipelineBlueprint, Planned, Processor, Receiver, RouterPlan,
     },
     processors, receivers,
     settings::{
@@ -49,6 +49,12 @@ struct ProcessorType {
 struct ExporterType {
     ty: ComponentType,
     build: Build<BuiltExporter>,
+}
+
+/// How an exporter that hands on to others is built.
+struct RouterType {
+    ty: ComponentType,
+    build: Build<RouterPlan>,
 }
 
 const RECEIVERS: &[ReceiverType] = &[
@@ -197,6 +203,31 @@ const EXPORTERS: &[ExporterType] = &[
     },
 ];
 
+/// Exporters that hand on to others.
+const ROUTERS: &[RouterType] = &[
+    RouterType {
+        ty: ComponentType::router::<exporters::failover::Settings>(
+            "failover",
+            "hands on to the first exporter whose backend answers",
+        ),
+        build: |node, context| built(node, context, exporters::failover::Settings::build),
+    },
+    RouterType {
+        ty: ComponentType::router::<exporters::load_balancing::Settings>(
+            "load_balancing",
+            "spreads series over exporters",
+        ),
+        build: |node, context| built(node, context, exporters::load_balancing::Settings::build),
+    },
+    RouterType {
+        ty: ComponentType::router::<exporters::routing::Settings>(
+            "routing",
+            "hands on to other exporters by labels or metadata",
+        ),
+        build: |node, context| built(node, context, exporters::routing::Settings::build),
+    },
+];
+
 /// `file_storage` is the only kind of extension.
 const EXTENSIONS: &[ComponentType] = &[ComponentType::new::<FileStorageSettings>(
     Kind::Extension,
@@ -251,7 +282,8 @@ pub fn catalogue() -> Catalogue {
     let processors = PROCESSORS.iter().map(|c| c.ty);
     let exporters = EXPORTERS.iter().map(|c| c.ty);
     let extensions = EXTENSIONS.iter().copied();
-    let components = receivers.chain(processors).chain(exporters);
+    let routers = ROUTERS.iter().map(|c| c.ty);
+    let components = receivers.chain(processors).chain(exporters).chain(routers);
     Catalogue::new(components.chain(extensions).collect())
 }
 
@@ -279,6 +311,11 @@ pub fn build(
             .collect(),
         exporters: exporters
             .filter_map(|(id, node)| builder.exporter(id, node))
+            .collect(),
+        routers: settings
+            .exporters
+            .iter()
+            .filter_map(|(id, node)| builder.router(id, node))
             .collect(),
         pipelines: pipelines
             .map(|(id, pipeline)| PipelineBlueprint {
@@ -388,6 +425,15 @@ impl Builder<'_> {
     fn exporter(&mut self, id: &Id, node: &Node) -> Option<Planned<BuiltExporter>> {
         let ty = EXPORTERS.iter().find(|c| c.ty.name == id.kind())?;
         let before = self.running.and_then(|running| running.exporters.get(id));
+        let before = before.copied();
+        self.planned(&ty.ty, id, node, before, |builder| {
+            (ty.build)(node, &builder.shared.context(id))
+        })
+    }
+
+    fn router(&mut self, id: &Id, node: &Node) -> Option<Planned<RouterPlan>> {
+        let ty = ROUTERS.iter().find(|c| c.ty.name == id.kind())?;
+        let before = self.running.and_then(|running| running.routers.get(id));
         let before = before.copied();
         self.planned(&ty.ty, id, node, before, |builder| {
             (ty.build)(node, &builder.shared.context(id))

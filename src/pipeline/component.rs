@@ -239,6 +239,8 @@ pub enum Reason {
     Filtered,
     /// Relabelling dropped it.
     Relabelled,
+    /// No way of a router is for it.
+    Unrouted,
     /// The queue is at its bytes.
     QueueFull,
     /// The volume of the queue has no room left.
@@ -323,6 +325,7 @@ impl Reason {
     pub const ALL: &[Self] = &[
         Self::Filtered,
         Self::Relabelled,
+        Self::Unrouted,
         Self::QueueFull,
         Self::StorageFull,
         Self::StorageFailed,
@@ -345,6 +348,7 @@ impl Reason {
         match self {
             Self::Filtered => "filtered",
             Self::Relabelled => "relabelled",
+            Self::Unrouted => "unrouted",
             Self::QueueFull => "queue_full",
             Self::StorageFull => "storage_full",
             Self::StorageFailed => "storage_failed",
@@ -368,6 +372,9 @@ impl Reason {
         match self {
             Self::Filtered => "a filter's rule took it out",
             Self::Relabelled => "relabelling dropped it",
+            Self::Unrouted => {
+                "no entry of a routing table is for it, and there are no default_exporters"
+            }
             Self::QueueFull => "the queue is at its max_bytes",
             Self::StorageFull => {
                 "the volume of the queue is full, or at file_storage's min_free_bytes"

@@ -6,7 +6,10 @@
 //! sender can therefore try again without making duplicates, unless the process is
 //! killed between the two.
 
-use super::{Delivery, Processor, Reason, Refusal, Verdict};
+use super::{
+    Processor, Reason, Refusal, Verdict,
+    router::{Output, Reserved},
+};
 use crate::{
     profile::Batch,
     settings::Id,
@@ -45,10 +48,10 @@ struct Route {
     _unused: DropGuard,
 }
 
-/// Processors in order, and the exporters behind them.
+/// Processors in order, and what is behind them.
 pub(super) struct Pipeline {
     pub(super) processors: Vec<(Id, Arc<dyn Processor>)>,
-    pub(super) exporters: Vec<Arc<Delivery>>,
+    pub(super) outputs: Vec<Output>,
 }
 
 /// What receivers and processors count.
@@ -60,7 +63,7 @@ pub(super) struct Counters {
     dropped_profiles: Family<[(&'static str, String); 2], Counter>,
 }
 
-/// The profiles that a pipeline's processors took out.
+/// The profiles that processors took out and routers have no way for.
 type Drops<'p> = Vec<(&'p Id, Reason, u64)>;
 
 // === impl Entry ===
@@ -148,17 +151,17 @@ impl Entry {
         if self.0.closed.is_cancelled() {
             return Err(Refusal::retryable(Reason::Shutdown));
         }
-        let mut drops = Vec::new();
-        let mut rooms = Vec::new();
+        let mut reserved = Reserved::default();
         for pipeline in &route.pipelines {
-            let batch = pipeline.process(batch.clone(), &mut drops);
+            let batch = pipeline.process(batch.clone(), &mut reserved.drops);
             if batch.profiles.is_empty() {
                 continue;
             }
-            for exporter in &pipeline.exporters {
-                rooms.push((exporter.reserve(&batch)?, batch.clone()));
+            for output in &pipeline.outputs {
+                output.reserve(batch.clone(), &mut reserved)?;
             }
         }
+        let Reserved { rooms, drops } = reserved;
         let storing = rooms.into_iter().map(|(room, batch)| async move {
             let stored = room.store().await?;
             Ok::<_, Refusal>((stored, batch))
@@ -299,7 +302,7 @@ mod tests;
 mod testing {
     use super::*;
     use crate::{
-        pipeline::{Budget, DeliverySettings, ExportError, Exporter},
+        pipeline::{Budget, Delivery, DeliverySettings, ExportError, Exporter},
         telemetry::Status,
     };
     use async_trait::async_trait;
@@ -360,7 +363,7 @@ mod testing {
             );
             let pipeline = Arc::new(Pipeline {
                 processors: Vec::new(),
-                exporters: vec![Arc::new(delivery)],
+                outputs: vec![Output::Exporter(Arc::new(delivery))],
             });
             let id = "test".parse().unwrap();
             Self::new(id, vec![pipeline], &metrics, CancellationToken::new())

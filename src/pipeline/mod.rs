@@ -10,6 +10,7 @@ mod graph;
 mod ledger;
 mod memory;
 mod queue;
+mod router;
 
 pub use self::{
     component::{
@@ -28,6 +29,7 @@ pub use self::{
         Contents, DrainSettings, FileStorageSettings, OnFull, Queue, QueueSettings, Queued,
         Storage, StorageError, StoredQueue, StoredRecord, log, purge,
     },
+    router::{Route, Router, RouterPlan},
 };
 
 use crate::telemetry::Metrics;

@@ -1,6 +1,6 @@
 //! Which component types exist, said by the caller: this folder knows none.
 
-use super::{Node, Problem, Report, redact, typed};
+use super::{Id, Node, Problem, Report, redact, typed};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
@@ -17,6 +17,13 @@ pub trait ComponentSettings: DeserializeOwned + Serialize + JsonSchema {
     fn fatal_problems(&self) -> Vec<Problem> {
         self.problems()
     }
+}
+
+/// Settings of an exporter that hands profiles on to other exporters.
+pub trait RouterSettings: ComponentSettings {
+    /// The exporters that it names, each with the key path of its name relative to
+    /// the component.
+    fn outputs(&self) -> Vec<(String, Id)>;
 }
 
 /// What a component does, which is also its section of the configuration.
@@ -50,6 +57,8 @@ pub struct ComponentType {
     pub effective_parts: fn(&Node) -> Result<serde_json::Value, Report>,
     /// What the settings amount to.
     pub fingerprint: fn(&Node) -> Result<Fingerprint, Report>,
+    /// Of a router: the exporters that it names ([`RouterSettings::outputs`]).
+    pub outputs: Option<fn(&Node) -> Vec<(String, Id)>>,
 }
 
 /// What settings amount to, secrets included: equal for two texts that mean the
@@ -129,8 +138,24 @@ impl ComponentType {
             effective: effective::<T>,
             effective_parts: effective_parts::<T>,
             fingerprint: fingerprint::<T>,
+            outputs: None,
         }
     }
+
+    /// An exporter that hands profiles on to others.
+    pub const fn router<T: RouterSettings>(name: &'static str, summary: &'static str) -> Self {
+        Self {
+            outputs: Some(outputs::<T>),
+            ..Self::new::<T>(Kind::Exporter, name, summary)
+        }
+    }
+}
+
+/// What a router names, if its settings can be read.
+fn outputs<T: RouterSettings>(node: &Node) -> Vec<(String, Id)> {
+    node.typed::<T>()
+        .map(|settings| settings.outputs())
+        .unwrap_or_default()
 }
 
 impl fmt::Debug for ComponentType {

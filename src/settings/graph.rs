@@ -8,6 +8,7 @@ use super::{
     Catalogue, Finding, Id, Kind, Node, Position, Report, Service, Settings,
     catalogue::effective,
     key_path, nearest,
+    routers::Routers,
     tree::{Entry, Value},
 };
 use serde_json::{Map, Value as Json};
@@ -200,7 +201,21 @@ impl Graph<'_> {
             self.references(Kind::Extension, extensions, "service.extensions", &mut used);
         }
         self.storages(tree, extensions);
+        let mut used: BTreeSet<_> = used.into_iter().map(|(k, id)| (k, id.to_owned())).collect();
+        self.routers(&mut used);
         self.unused(tree, &used);
+    }
+
+    /// What routers name is used, and must be right.
+    fn routers(&mut self, used: &mut BTreeSet<(Kind, String)>) {
+        let Some(exporters) = self.defined.get(&Kind::Exporter) else {
+            return;
+        };
+        let routers = Routers::of(exporters, self.catalogue);
+        used.extend(routers.outputs().map(|id| (Kind::Exporter, id.to_string())));
+        for finding in routers.findings() {
+            self.report.push(finding);
+        }
     }
 
     fn pipeline<'t>(&mut self, entry: &'t Entry, used: &mut BTreeSet<(Kind, &'t str)>) {
@@ -300,12 +315,12 @@ impl Graph<'_> {
         }
     }
 
-    fn unused(&mut self, tree: &Node, used: &BTreeSet<(Kind, &str)>) {
+    fn unused(&mut self, tree: &Node, used: &BTreeSet<(Kind, String)>) {
         for kind in Kind::ALL {
             let section = tree.get(kind.section());
             for entry in section.map(Node::entries).unwrap_or_default() {
                 // What has another fault may be misspelt, and meant to be used.
-                if used.contains(&(kind, entry.key.as_str())) || self.report.is_about(&entry.at) {
+                if used.contains(&(kind, entry.key.clone())) || self.report.is_about(&entry.at) {
                     continue;
                 }
                 let hint = match kind {

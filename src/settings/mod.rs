@@ -27,6 +27,7 @@ mod problem;
 mod redact;
 mod reference;
 mod report;
+mod routers;
 mod schema;
 mod service;
 mod shape;
@@ -35,7 +36,7 @@ mod typed;
 mod units;
 
 pub use self::{
-    catalogue::{Catalogue, ComponentSettings, ComponentType, Fingerprint, Kind},
+    catalogue::{Catalogue, ComponentSettings, ComponentType, Fingerprint, Kind, RouterSettings},
     digest::ReadFile,
     expand::Environment,
     id::Id,

@@ -125,7 +125,7 @@ pub struct Pipeline {
     pub receivers: Vec<Id>,
     /// What happens to them, in this order.
     pub processors: Vec<Id>,
-    /// Where they go; each exporter gets all of them.
+    /// Where they go; each exporter gets all of them, or what a router leaves to it.
     pub exporters: Vec<Id>,
 }
 

@@ -45,4 +45,5 @@ mod real_parca;
 mod real_targets;
 mod reload;
 mod reload_disk;
+mod routers;
 mod tls;

@@ -12,6 +12,8 @@ pub mod otlp;
 pub(super) mod pprofs;
 mod quiet;
 mod rules;
+#[cfg(test)]
+pub(super) mod testing;
 mod transport;
 
 pub use self::{

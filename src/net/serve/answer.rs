@@ -2,8 +2,8 @@
 
 use super::{
     Failure, Kind,
+    activity::Busy,
     grpc::stream::{Next, Outgoing},
-    server::Busy,
 };
 use bytes::Bytes;
 use http::HeaderMap;

@@ -4,7 +4,7 @@
 //! Here as much is read at once as there is, up to [`AHEAD`]. A connection that has
 //! nothing to say keeps no buffer for it, as there may be thousands.
 
-use super::server::{Activity, Io};
+use super::{activity::Activity, server::Io};
 use bytes::{Buf, BytesMut};
 use std::{
     future::Future,

@@ -1,6 +1,6 @@
 //! Listening sockets: TCP and unix.
 
-use super::server::{Io, Peer};
+use super::{Peer, server::Io};
 use crate::net::listen::BindError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

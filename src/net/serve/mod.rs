@@ -9,6 +9,7 @@
 //! - [`settings`]: the Collector's server keys; they become a [`Plan`], which
 //!   binds nothing, so that whatever is wrong is said before anything starts
 //! - [`server`]: connections, bounded in number, in silence and in age; the end
+//! - [`activity`]: what a connection does; [`requests`]: its requests; [`peer`]: its other end
 //! - [`listener`]: TCP and unix sockets; [`sockets`]: handing them over
 //! - [`body`]: bodies, read into memory that was charged to the budget first
 //! - [`coding`]: how bodies are compressed
@@ -19,6 +20,7 @@
 //! The response to a request is made by one [`Handler`] behind `dyn`: the HTTP
 //! machinery is compiled once, however many receivers there are.
 
+mod activity;
 pub mod answer;
 pub mod body;
 pub mod coding;
@@ -28,6 +30,8 @@ pub mod grpc;
 mod heard;
 pub mod listener;
 pub mod metadata;
+mod peer;
+mod requests;
 pub mod server;
 pub mod settings;
 pub mod sockets;
@@ -42,7 +46,8 @@ pub use self::{
     failure::{Encoding, Failure, Kind},
     listener::Transport,
     metadata::{IncludeMetadata, Picked},
-    server::{Answering, Handler, Peer, Plan, Server},
+    peer::Peer,
+    server::{Answering, Handler, Plan, Server},
     settings::{GrpcServerSettings, HttpServerSettings},
     sockets::Sockets,
 };

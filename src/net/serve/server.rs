@@ -12,9 +12,11 @@
 //! one more answer.
 
 use super::{
-    Answer, Sockets,
+    Answer, Peer, Sockets,
+    activity::Activity,
     heard::Heard,
     listener::{Endpoint, Listener},
+    requests::OfConnection,
 };
 use crate::{
     net::{
@@ -25,29 +27,23 @@ use crate::{
     },
     runtime::Tasks,
 };
-use http::{HeaderValue, Request, Response, Version, header};
-use hyper::{body::Incoming, service::Service};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use std::{
-    convert::Infallible,
-    fmt,
     future::{Future, pending},
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, ready},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -55,13 +51,7 @@ use tracing::{debug, warn};
 
 /// The longest that a peer may take for its TLS handshake, and then until it
 /// has said which HTTP it speaks.
-const HELLO: Duration = Duration::from_secs(10);
-
-/// The bytes by which HTTP/2 is told from HTTP/1.
-const PREFACE: usize = 24;
-
-/// How long a connection may take to end once it was idle for too long.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const HELLO: Duration = Duration::from_secs(10);
 
 /// How long requests in flight may take once the process is ending: most of the
 /// time to shut down belongs to the queues.
@@ -101,10 +91,6 @@ pub trait Handler: Send + Sync + 'static {
     /// The response to one request. Dropped when the client goes away.
     fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering;
 }
-
-/// Who is connected: an address, or the socket's path behind `unix:`.
-#[derive(Clone, Debug)]
-pub struct Peer(Arc<str>);
 
 /// A listener that is configured, and not bound.
 #[derive(Clone, Debug)]
@@ -152,60 +138,6 @@ struct Shared {
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
     ending: CancellationToken,
-}
-
-/// What is known of a connection.
-#[derive(Debug)]
-pub(super) struct Activity {
-    since: Instant,
-    /// Bytes heard, up to the length of the preface.
-    heard: AtomicUsize,
-    /// A request has come.
-    asked: AtomicBool,
-    /// By a protocol in which it can be told to go at any time.
-    speaks_http2: CancellationToken,
-    in_flight: AtomicUsize,
-    /// When the last request ended, in milliseconds after `since`.
-    ended: AtomicU64,
-}
-
-/// A request in flight.
-#[derive(Debug)]
-pub(super) struct Busy(Arc<Activity>);
-
-/// The handler as hyper wants it, for one connection.
-struct OfConnection {
-    handler: Arc<dyn Handler>,
-    peer: Peer,
-    activity: Arc<Activity>,
-    stop: CancellationToken,
-}
-
-/// A response being made, on a connection that is busy with it.
-struct Making {
-    answering: Answering,
-    busy: Option<Busy>,
-    /// With HTTP/1: whether the answer is the last one.
-    last: Option<CancellationToken>,
-}
-
-// === impl Peer ===
-
-impl Peer {
-    pub(crate) fn new(address: &str) -> Self {
-        Self(address.into())
-    }
-
-    /// The address, shared.
-    pub fn address(&self) -> Arc<str> {
-        self.0.clone()
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 // === impl Plan ===
@@ -350,7 +282,7 @@ impl Shared {
     async fn told_to_go(&self, activity: &Activity) {
         self.stop.cancelled().await;
         tokio::select! {
-            () = activity.speaks_http2.cancelled() => {}
+            () = activity.speaks_http2() => {}
             () = self.ending.cancelled() => {}
             () = sleep(LINGER) => {}
         }
@@ -399,127 +331,5 @@ async fn wait(time: Option<Duration>) {
     match time {
         Some(time) => sleep(time).await,
         None => pending().await,
-    }
-}
-
-// === impl Activity ===
-
-impl Activity {
-    pub(super) fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            heard: AtomicUsize::new(0),
-            asked: AtomicBool::new(false),
-            speaks_http2: CancellationToken::new(),
-            in_flight: AtomicUsize::new(0),
-            ended: AtomicU64::new(0),
-        }
-    }
-
-    /// Resolves when the connection should end, with the time that is left to
-    /// what is in flight.
-    async fn end(&self, bounds: &Bounds) -> Option<Duration> {
-        // As gRPC's servers do it, so that connections that came together do
-        // not go together.
-        let age = bounds
-            .age
-            .map(|age| age.mul_f64(0.9 + rand::random::<f64>() * 0.2));
-        let old = age.map(|age| self.since + age);
-        loop {
-            let now = Instant::now();
-            if old.is_some_and(|old| now >= old) {
-                return bounds.age_grace;
-            }
-            let silent = (!self.has_spoken()).then(|| self.since + HELLO);
-            if silent.is_some_and(|silent| now >= silent) {
-                return Some(Duration::ZERO);
-            }
-            let idle = bounds.idle.map(|idle| self.idle_since(now) + idle);
-            if idle.is_some_and(|idle| now >= idle) {
-                return Some(LAST_WORDS);
-            }
-            match [old, silent, idle].into_iter().flatten().min() {
-                Some(next) => sleep_until(next).await,
-                None => return pending().await,
-            }
-        }
-    }
-
-    /// So many bytes more were heard.
-    pub(super) fn heard(&self, more: usize) {
-        let heard = self.heard.load(Ordering::Relaxed);
-        if heard < PREFACE {
-            self.heard.store(heard + more, Ordering::Relaxed);
-        }
-    }
-
-    fn has_spoken(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed) >= PREFACE
-    }
-
-    /// Now, while a request is in flight.
-    fn idle_since(&self, now: Instant) -> Instant {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
-            return now;
-        }
-        self.since + Duration::from_millis(self.ended.load(Ordering::Relaxed))
-    }
-}
-
-// === impl Busy ===
-
-impl Busy {
-    fn new(activity: &Arc<Activity>) -> Self {
-        activity.asked.store(true, Ordering::Relaxed);
-        activity.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(activity.clone())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let elapsed = self.0.since.elapsed().as_millis();
-        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        self.0.ended.store(elapsed, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-// === impl OfConnection ===
-
-impl Service<Request<Incoming>> for OfConnection {
-    type Response = Response<Answer>;
-    type Error = Infallible;
-    type Future = Making;
-
-    fn call(&self, request: Request<Incoming>) -> Making {
-        let is_http2 = request.version() == Version::HTTP_2;
-        if is_http2 {
-            self.activity.speaks_http2.cancel();
-        }
-        Making {
-            busy: Some(Busy::new(&self.activity)),
-            last: (!is_http2).then(|| self.stop.clone()),
-            answering: self.handler.clone().handle(request, self.peer.clone()),
-        }
-    }
-}
-
-// === impl Making ===
-
-impl Future for Making {
-    type Output = Result<Response<Answer>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.answering.as_mut().poll(cx));
-        if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-        let busy = self.busy.take();
-        Poll::Ready(Ok(response.map(|answer| match busy {
-            Some(busy) => answer.keeping(busy),
-            None => answer,
-        })))
     }
 }

@@ -226,6 +226,12 @@ impl Delivery {
         &self.ledger
     }
 
+    /// Whether sending works as far as is known: nothing waits for a backend that
+    /// fails.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health.is_good() || self.ledger.balance().queued == 0
+    }
+
     /// Takes room for a batch in the queue.
     pub(super) fn reserve(&self, batch: &Batch) -> Result<Room<'_>, super::Refusal> {
         if self.workers.dead.is_cancelled() {
@@ -491,6 +497,12 @@ impl Health {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.name = None;
         state.last_error = None;
+    }
+
+    /// Nothing failed since something succeeded.
+    fn is_good(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.name.is_none_or(|name| name == "ok")
     }
 
     /// A request succeeded; logs when that is news.

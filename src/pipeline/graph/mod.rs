@@ -18,8 +18,8 @@ mod running;
 pub use self::running::{Failure, Running};
 
 use super::{
-    Budget, DeliverySettings, Exporter, FileStorageSettings, Processor, Queue, Receiver, Storage,
-    StorageError,
+    Budget, DeliverySettings, Exporter, FileStorageSettings, Processor, Queue, Receiver,
+    RouterPlan, Storage, StorageError,
 };
 use crate::settings::{Fingerprint, Id};
 use std::{
@@ -34,6 +34,8 @@ pub struct Blueprint {
     pub receivers: Vec<Planned<Box<dyn Receiver>>>,
     /// Exporters, with how profiles are delivered to them.
     pub exporters: Vec<Planned<(Arc<dyn Exporter>, DeliverySettings)>>,
+    /// Exporters that hand on to others; no way of theirs leads back to them.
+    pub routers: Vec<Planned<RouterPlan>>,
     /// Pipelines; the ids they name exist.
     pub pipelines: Vec<PipelineBlueprint>,
     /// Where queues can be on disk.
@@ -80,7 +82,7 @@ pub struct PipelineBlueprint {
     pub receivers: Vec<Id>,
     /// Its own processors, in order.
     pub processors: Vec<Planned<Arc<dyn Processor>>>,
-    /// The exporters it feeds.
+    /// The exporters and routers it feeds.
     pub exporters: Vec<Id>,
 }
 
@@ -91,6 +93,8 @@ pub struct Inventory {
     pub receivers: BTreeMap<Id, Fingerprint>,
     /// Exporters by id.
     pub exporters: BTreeMap<Id, Fingerprint>,
+    /// Routers by id.
+    pub routers: BTreeMap<Id, Fingerprint>,
     /// Processors by their pipeline's id and their own.
     pub processors: BTreeMap<(Id, Id), Fingerprint>,
     /// Storages by id.

@@ -6,7 +6,9 @@ use super::{
 use crate::{
     pipeline::{
         Budget, Delivery, DeliverySettings, Entry, Exporter, FileStorageSettings, Processor, Queue,
-        Receiver, ReceiverError, Storage, entry::Pipeline,
+        Receiver, ReceiverError, RouterPlan, Storage,
+        entry::Pipeline,
+        router::{Fork, Output},
     },
     runtime::Tasks,
     settings::{Fingerprint, Id},
@@ -29,6 +31,7 @@ pub struct Running {
     memory: Budget,
     receivers: BTreeMap<Id, RunningReceiver>,
     exporters: BTreeMap<Id, (Fingerprint, Arc<Delivery>)>,
+    routers: BTreeMap<Id, (Fingerprint, RouterPlan)>,
     processors: BTreeMap<(Id, Id), (Fingerprint, Arc<dyn Processor>)>,
     storages: BTreeMap<Id, (Fingerprint, Arc<Storage>)>,
     orphans: Orphans,
@@ -87,6 +90,7 @@ impl Running {
             memory: memory.clone(),
             receivers: BTreeMap::new(),
             exporters: BTreeMap::new(),
+            routers: BTreeMap::new(),
             processors: BTreeMap::new(),
             storages: BTreeMap::new(),
             orphans: Orphans::new(status),
@@ -102,10 +106,12 @@ impl Running {
     pub fn inventory(&self) -> Inventory {
         let receivers = self.receivers.iter();
         let exporters = self.exporters.iter();
+        let routers = self.routers.iter();
         let processors = self.processors.iter();
         Inventory {
             receivers: receivers.map(|(id, r)| (id.clone(), r.settings)).collect(),
             exporters: exporters.map(|(id, (s, _))| (id.clone(), *s)).collect(),
+            routers: routers.map(|(id, (s, _))| (id.clone(), *s)).collect(),
             processors: processors.map(|(id, (s, _))| (id.clone(), *s)).collect(),
             storages: self.storages.clone(),
             places: self.places(),
@@ -131,10 +137,12 @@ impl Running {
         let mut changes = Changes::default();
         changes.compare("receivers", &before.receivers, &blueprint.receivers);
         changes.compare("exporters", &before.exporters, &blueprint.exporters);
+        changes.compare("exporters", &before.routers, &blueprint.routers);
         changes.compare_processors(&before.processors, &blueprint.pipelines);
         self.apply_storages(&blueprint.storages, blueprint.opened.storages);
         let queues = blueprint.opened.queues;
         let removed = self.apply_exporters(blueprint.exporters, queues).await;
+        self.apply_routers(blueprint.routers);
         let mut entrances = self.apply_pipelines(blueprint.pipelines);
         let past = self.apply_receivers(blueprint.receivers, &mut entrances);
         self.retire(removed, past, patience);
@@ -281,11 +289,9 @@ impl Running {
                     self.processors.insert(key, (planned.settings, processor));
                 }
             }
-            let exporters = blueprint.exporters.iter();
-            let exporters = exporters.filter_map(|id| Some(self.exporters.get(id)?.1.clone()));
             let pipeline = Arc::new(Pipeline {
                 processors,
-                exporters: exporters.collect(),
+                outputs: self.outputs(&blueprint.exporters),
             });
             for receiver in blueprint.receivers {
                 let entrance = entrances.entry(receiver).or_default();
@@ -293,6 +299,36 @@ impl Running {
             }
         }
         entrances
+    }
+
+    /// Routers that stay, change and come.
+    fn apply_routers(&mut self, planned: Vec<Planned<RouterPlan>>) {
+        let mut before = std::mem::take(&mut self.routers);
+        for planned in planned {
+            let running = before.remove(&planned.id).map(|(_, plan)| plan);
+            if let Some(plan) = planned.component.or(running) {
+                self.routers.insert(planned.id, (planned.settings, plan));
+            }
+        }
+    }
+
+    /// What these ids stand for.
+    fn outputs(&self, ids: &[Id]) -> Vec<Output> {
+        ids.iter().filter_map(|id| self.output(id)).collect()
+    }
+
+    fn output(&self, id: &Id) -> Option<Output> {
+        if let Some((_, delivery)) = self.exporters.get(id) {
+            return Some(Output::Exporter(delivery.clone()));
+        }
+        let (_, plan) = self.routers.get(id)?;
+        let outputs = self.outputs(&plan.outputs);
+        let (id, router) = (id.clone(), plan.router.clone());
+        Some(Output::Router(Arc::new(Fork {
+            id,
+            router,
+            outputs,
+        })))
     }
 
     /// Receivers that stay, change, come and go.

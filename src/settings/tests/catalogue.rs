@@ -1,8 +1,8 @@
 //! Component types with every shape that settings types have.
 
 use crate::settings::{
-    ByteSize, Catalogue, ComponentSettings, ComponentType, Duration, FilePath, Kind, Problem,
-    Secret,
+    ByteSize, Catalogue, ComponentSettings, ComponentType, Duration, FilePath, Id, Kind, Problem,
+    RouterSettings, Secret,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -240,12 +240,35 @@ impl ComponentSettings for Nothing {
     }
 }
 
+/// Names other exporters.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct Spread {
+    /// The exporters.
+    to: Vec<Id>,
+}
+
+impl ComponentSettings for Spread {
+    fn problems(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+impl RouterSettings for Spread {
+    fn outputs(&self) -> Vec<(String, Id)> {
+        let ids = self.to.iter().enumerate();
+        ids.map(|(i, id)| (format!("to[{i}]"), id.clone()))
+            .collect()
+    }
+}
+
 pub(super) fn catalogue() -> Catalogue {
     Catalogue::new(vec![
         ComponentType::new::<Listen>(Kind::Receiver, "listen", "listens for profiles"),
         ComponentType::new::<Nothing>(Kind::Processor, "pass", "passes profiles on"),
         ComponentType::new::<Send>(Kind::Exporter, "send", "sends profiles"),
         ComponentType::new::<Nothing>(Kind::Exporter, "debug", "logs profiles"),
+        ComponentType::router::<Spread>("spread", "hands on to others"),
         ComponentType::new::<Nothing>(Kind::Extension, "storage", "keeps queues on disk"),
     ])
 }

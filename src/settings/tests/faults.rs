@@ -277,7 +277,7 @@ fn the_reference_is_written_from_the_schema() {
     | `pipelines` | map of mapping | `{}` | The pipelines: `profiles`, or `profiles/name` where there are several. |
     | `pipelines.<key>.receivers` | list of id | `[]` | Where profiles come from. |
     | `pipelines.<key>.processors` | list of id | `[]` | What happens to them, in this order. |
-    | `pipelines.<key>.exporters` | list of id | `[]` | Where they go; each exporter gets all of them. |
+    | `pipelines.<key>.exporters` | list of id | `[]` | Where they go; each exporter gets all of them, or what a router leaves to it. |
 
     ## receivers
 
@@ -356,6 +356,16 @@ fn the_reference_is_written_from_the_schema() {
     | `client.tls.key` | secret |  | The private key as PEM text. |
     | `headers` | map of secret | `{}` | Extra headers. |
     | `claims` | map of any | `{}` | Anything. |
+
+    ### exporter `spread`
+
+    Hands on to others.
+
+    Names other exporters.
+
+    | Key | Type | Default | Meaning |
+    |---|---|---|---|
+    | `to` | list of id | `[]` | The exporters. |
 
     ## extensions
 

@@ -108,3 +108,37 @@ fn settings_of_the_service() {
         ]
     );
 }
+
+#[test]
+fn exporters_behind_routers_exist_are_used_and_lead_nowhere_back() {
+    let text = "receivers: {listen: {endpoint: '127.0.0.1:7070'}}
+exporters:
+  send/a: {endpoint: 'a:1'}
+  send/b: {endpoint: 'b:1'}
+  send/c: {endpoint: 'c:1'}
+  spread: {to: [send/a, spread/inner]}
+  spread/inner: {to: [send/b, send/d, spread]}
+service: {pipelines: {profiles: {receivers: [listen], exporters: [spread]}}}
+";
+    insta::assert_snapshot!(faults(text).join("\n"), @r"
+    relay.yaml:5:3 exporters.send/c: the exporter is defined but not used; list it under exporters of a pipeline, or remove it
+    relay.yaml:6:25 exporters.spread.to[1]: spread/inner leads back to spread, so profiles would never leave; take it out of one of them
+    relay.yaml:7:31 exporters.spread/inner.to[1]: exporter send/d is not defined; did you mean send/a?
+    relay.yaml:7:39 exporters.spread/inner.to[2]: spread leads back to spread/inner, so profiles would never leave; take it out of one of them
+    ");
+}
+
+#[test]
+fn routers_may_lead_to_routers() {
+    let loaded = loaded(
+        "receivers: {listen: {endpoint: '127.0.0.1:7070'}}
+exporters:
+  send/a: {endpoint: 'a:1'}
+  send/b: {endpoint: 'b:1'}
+  spread: {to: [send/a, spread/inner]}
+  spread/inner: {to: [send/b]}
+service: {pipelines: {profiles: {receivers: [listen], exporters: [spread]}}}
+",
+    );
+    assert!(loaded.is_ok());
+}
