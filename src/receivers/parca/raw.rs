@@ -209,9 +209,9 @@ mod tests {
 
     fn encode(series: Vec<RawProfileSeries>) -> Bytes {
         let request = WriteRawRequest {
-            tenant: "nobody reads this".to_owned(),
             series,
             normalized: true,
+            ..WriteRawRequest::default()
         };
         request.encode_to_vec().into()
     }

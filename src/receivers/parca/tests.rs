@@ -1,7 +1,9 @@
 //! Clients against a receiver on loopback.
 
 mod arrow;
+mod debuginfo;
 mod raw;
+mod upstream;
 mod wire;
 mod write;
 
@@ -236,7 +238,7 @@ async fn calls_of_other_services_are_told_where_they_are() {
 async fn clients_are_told_apart_by_what_they_call_themselves() {
     let subject = Subject::start().await;
     let mut wire = wire::Wire::connect(subject.address).await;
-    let path = super::write_arrow::PATH;
+    let path = write_arrow::PATH;
     for number in 0..20 {
         let name = format!("agent/{number}");
         let message = wire::framed(&v2().encode_to_vec());

@@ -69,8 +69,8 @@ impl Cache {
             return;
         }
         let mut state = self.lock();
-        while state.order.len() >= self.max && state.forget_first() {}
         if self.max > 0 && !state.answers.contains_key(&question) {
+            while state.order.len() >= self.max && state.forget_first() {}
             let now = Instant::now();
             state
                 .answers

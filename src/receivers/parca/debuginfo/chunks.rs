@@ -363,7 +363,7 @@ mod tests {
     async fn only_silence_ends_what_is_passed_on() {
         let pieces = stream::unfold(0_u64, async |number| {
             let pause = if number < 5 { 20 } else { 1_000 };
-            tokio::time::sleep(Duration::from_secs(pause)).await;
+            sleep(Duration::from_secs(pause)).await;
             let frame = Frame::data(Bytes::from_static(b"x"));
             Some((Ok::<_, std::io::Error>(frame), number + 1))
         });
