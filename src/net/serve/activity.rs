@@ -1,11 +1,15 @@
 //! What a connection does, and when that is reason to end it: it says nothing, has
 //! nothing more to say, or is old.
 
-use super::server::{Bounds, HELLO};
+use super::{
+    server::{Bounds, HELLO},
+    windows::Window,
+};
+use crate::pipeline::Permit;
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -29,9 +33,17 @@ pub(super) struct Activity {
     asked: AtomicBool,
     /// By a protocol in which it can be told to go at any time.
     speaks_http2: CancellationToken,
-    in_flight: AtomicUsize,
+    window: Window,
+    in_flight: Mutex<InFlight>,
     /// When the last request ended, in milliseconds after `since`.
     ended: AtomicU64,
+}
+
+/// The requests in flight, and what their connection may have sent unread.
+#[derive(Debug, Default)]
+struct InFlight {
+    requests: usize,
+    memory: Option<Permit>,
 }
 
 /// A request in flight.
@@ -41,13 +53,14 @@ pub(super) struct Busy(Arc<Activity>);
 // === impl Activity ===
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(window: Window) -> Self {
         Self {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
             speaks_http2: CancellationToken::new(),
-            in_flight: AtomicUsize::new(0),
+            window,
+            in_flight: Mutex::default(),
             ended: AtomicU64::new(0),
         }
     }
@@ -99,13 +112,19 @@ impl Activity {
         self.speaks_http2.cancelled().await;
     }
 
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has_spoken(&self) -> bool {
         self.asked.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed) >= PREFACE
     }
 
     /// Now, while a request is in flight.
     fn idle_since(&self, now: Instant) -> Instant {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
+        if self.in_flight().requests > 0 {
             return now;
         }
         self.since + Duration::from_millis(self.ended.load(Ordering::Relaxed))
@@ -115,10 +134,17 @@ impl Activity {
 // === impl Busy ===
 
 impl Busy {
-    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+    /// A request that has come; `None` without the memory for what its connection
+    /// may send unread.
+    pub(super) fn new(activity: &Arc<Activity>) -> Option<Self> {
         activity.asked.store(true, Ordering::Relaxed);
-        activity.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(activity.clone())
+        let mut in_flight = activity.in_flight();
+        if in_flight.requests == 0 {
+            in_flight.memory = Some(activity.window.charge()?);
+        }
+        in_flight.requests += 1;
+        drop(in_flight);
+        Some(Self(activity.clone()))
     }
 }
 
@@ -127,6 +153,10 @@ impl Drop for Busy {
         let elapsed = self.0.since.elapsed().as_millis();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
         self.0.ended.store(elapsed, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let mut in_flight = self.0.in_flight();
+        in_flight.requests -= 1;
+        if in_flight.requests == 0 {
+            in_flight.memory = None;
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! - [`server`]: connections, bounded in number, in silence and in age; the end
 //! - [`activity`]: what a connection does; [`requests`]: its requests; [`peer`]: its other end
 //! - [`listener`]: TCP and unix sockets; [`sockets`]: handing them over
+//! - `windows`: what connections may send before it is asked for
 //! - [`body`]: bodies, read into memory that was charged to the budget first
 //! - [`coding`]: how bodies are compressed
 //! - [`grpc`]: calls over HTTP/2, whose messages stay compressed
@@ -37,6 +38,7 @@ pub mod settings;
 pub mod sockets;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use self::{
     answer::Answer,

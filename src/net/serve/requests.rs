@@ -1,19 +1,20 @@
 //! The requests of one connection, as hyper wants them served.
 
 use super::{
-    Answer, Answering, Handler, Peer,
+    Answer, Answering, Encoding, Failure, Handler, Kind, Peer,
     activity::{Activity, Busy},
 };
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::Service};
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{self, Context, Poll},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 /// The handler as hyper wants it, for one connection.
 pub(super) struct OfConnection {
@@ -43,12 +44,34 @@ impl Service<Request<Incoming>> for OfConnection {
         if is_http2 {
             self.activity.is_http2();
         }
+        let busy = Busy::new(&self.activity);
+        let answering = match busy {
+            Some(_) => self.handler.clone().handle(request, self.peer.clone()),
+            None => no_memory(&request, &self.peer),
+        };
         Making {
-            busy: Some(Busy::new(&self.activity)),
+            busy,
             last: (!is_http2).then(|| self.stop.clone()),
-            answering: self.handler.clone().handle(request, self.peer.clone()),
+            answering,
         }
     }
+}
+
+/// The answer when there is no memory for what a connection may send.
+fn no_memory(request: &Request<Incoming>, peer: &Peer) -> Answering {
+    debug!(%peer, "a request was refused: the memory budget is used up");
+    let message = "the memory budget (service.memory.limit) is used up: try again later";
+    let failure = Failure::new(Kind::Unavailable, message);
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is = |start: &[u8]| kind.is_some_and(|kind| kind.as_bytes().starts_with(start));
+    let answer = if is(b"application/grpc") {
+        failure.to_grpc()
+    } else if is(b"application/x-protobuf") {
+        failure.to_http(Encoding::Protobuf)
+    } else {
+        failure.to_http(Encoding::Json)
+    };
+    Box::pin(ready(answer))
 }
 
 // === impl Making ===
@@ -57,7 +80,7 @@ impl Future for Making {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.answering.as_mut().poll(cx));
+        let mut response = task::ready!(self.answering.as_mut().poll(cx));
         if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);

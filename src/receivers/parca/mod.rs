@@ -171,7 +171,8 @@ impl ParcaReceiver {
             health.ending().await;
         });
         let ending = self.context.ending.clone();
-        server.run(Arc::new(handler), stop, ending).await;
+        let memory = &self.context.memory;
+        server.run(Arc::new(handler), memory, stop, ending).await;
         tasks.wait().await;
     }
 

@@ -143,16 +143,27 @@ impl Subject {
         self.metric(r#"profile_relay_receiver_duplicate_profiles_total{receiver="parca"}"#)
     }
 
-    /// Waits until a call has ended so, and all that it held came back; that it was
-    /// taken may be remembered.
+    /// Waits until a call has ended so, and all that it held came back.
     async fn until_over(&self, method: &str, outcome: &str) {
         let over = async {
-            while self.counted(method, outcome) == 0 || self.memory.used() > REMEMBERED {
+            while self.counted(method, outcome) == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let over = tokio::time::timeout(MANY, over).await;
         assert!(over.is_ok(), "{}", self.metrics.encode().unwrap());
+        self.until_free().await;
+    }
+
+    /// Waits until nothing is held; that something was taken may be remembered.
+    async fn until_free(&self) {
+        let free = async {
+            while self.memory.used() > REMEMBERED {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let free = tokio::time::timeout(MANY, free).await;
+        assert!(free.is_ok(), "{} bytes", self.memory.used());
     }
 
     /// Stops it, and waits until nothing runs.

@@ -107,7 +107,7 @@ async fn one_bad_profile_refuses_the_request_and_nothing_goes_on() {
         assert!(refused.message().contains(word), "{refused:?}");
     }
     assert!(subject.batches.try_recv().is_err());
-    assert_eq!(subject.memory.used(), 0);
+    subject.until_free().await;
 }
 
 #[tokio::test]
