@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use profile_relay::r#gen::{
     debuginfo::{
-        InitiateUploadRequest, MarkUploadFinishedRequest, ShouldInitiateUploadRequest,
-        UploadInfo, UploadRequest, debuginfo_service_client::DebuginfoServiceClient,
+        InitiateUploadRequest, MarkUploadFinishedRequest, ShouldInitiateUploadRequest, UploadInfo,
+        UploadRequest, debuginfo_service_client::DebuginfoServiceClient,
         upload_instructions::UploadStrategy, upload_request::Data,
     },
     profilestore::{
@@ -225,6 +225,25 @@ impl Agent {
         Ok(Some(question.record))
     }
 
+    /// Half of a `Write`, and nothing more: how it ends.
+    pub async fn write_half(&self, samples: &Bytes) -> Status {
+        let mut client = ProfileStoreServiceClient::new(self.channel.clone());
+        let record = samples.clone();
+        let first = stream::iter([WriteRequest { record }]);
+        let said = first.chain(stream::pending());
+        let mut answers = match client.write(self.request(said)).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return status,
+        };
+        loop {
+            match answers.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok(""),
+                Err(status) => return status,
+            }
+        }
+    }
+
     /// The end of a process that an agent watches.
     pub async fn report_panic(&self) -> Result<(), Status> {
         let mut client = TelemetryServiceClient::new(self.channel.clone());
@@ -241,7 +260,10 @@ impl Agent {
             let mark = self.upload(file).await;
             (file.build_id.clone(), mark)
         });
-        stream::iter(uploads).buffer_unordered(WORKERS).collect().await
+        stream::iter(uploads)
+            .buffer_unordered(WORKERS)
+            .collect()
+            .await
     }
 
     /// Debug symbols of one file.

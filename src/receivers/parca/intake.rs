@@ -2,6 +2,7 @@
 
 use super::{
     counts::Counts,
+    look::Look,
     seen::{self, Seen, Turn},
     settings::Settings,
 };
@@ -37,6 +38,8 @@ pub(super) struct Intake {
     /// How messages are read.
     pub(super) reading: Reading,
     picked: Picked,
+    /// The largest body, inflated.
+    max_inflated: u64,
     /// Large messages that are worked on at a time.
     cores: Semaphore,
 }
@@ -80,6 +83,7 @@ impl Intake {
             counts,
             reading: settings.server.reading(&context.memory),
             picked: settings.server.include_metadata.picked(),
+            max_inflated: settings.body_size_limit_uncompressed.get(),
             cores: Semaphore::new(cores),
         }
     }
@@ -97,6 +101,15 @@ impl Intake {
     {
         self.counts.called(head);
         self.gate.serve(requests, &head.peer, serving).await
+    }
+
+    /// Who looks at Arrow that `permit` stands for.
+    pub(super) fn look(&self, permit: Permit) -> Look {
+        Look {
+            permit,
+            reading: self.reading.clone(),
+            max: self.max_inflated,
+        }
     }
 
     /// The patience of a call in steps.

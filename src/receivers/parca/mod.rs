@@ -25,6 +25,7 @@ mod arrow;
 mod counts;
 mod debuginfo;
 mod intake;
+mod look;
 mod others;
 mod raw;
 mod seen;

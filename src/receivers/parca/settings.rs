@@ -24,7 +24,7 @@ pub struct Settings {
     pub max_concurrent_requests: u32,
     /// Senders that are faster than what is behind them.
     pub pacing: Pacing,
-    /// The largest pprof of `WriteRaw`, inflated.
+    /// The largest profile, inflated: a pprof of `WriteRaw`, or Arrow.
     pub body_size_limit_uncompressed: ByteSize,
     /// `Write`, the call in two steps.
     pub write: Write,

@@ -145,6 +145,11 @@ impl Subject {
 
     /// Waits until a call has ended so, and all that it held came back.
     async fn until_over(&self, method: &str, outcome: &str) {
+        self.until_counted(method, outcome).await;
+        self.until_free().await;
+    }
+
+    async fn until_counted(&self, method: &str, outcome: &str) {
         let over = async {
             while self.counted(method, outcome) == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -152,7 +157,6 @@ impl Subject {
         };
         let over = tokio::time::timeout(MANY, over).await;
         assert!(over.is_ok(), "{}", self.metrics.encode().unwrap());
-        self.until_free().await;
     }
 
     /// Waits until nothing is held; that something was taken may be remembered.

@@ -12,26 +12,20 @@
 //! v0.35 do not read on). What an agent sends behind the stacks is not read. Half a
 //! profile goes nowhere.
 
-use super::{
-    arrow::{self, Kind as ArrowKind},
-    intake::{Intake, Parcel, Taken},
-};
+use super::intake::{Intake, Parcel, Taken};
 use crate::{
     r#gen::profilestore::{WriteRequest, WriteResponse},
     net::serve::{
         Failure, Kind, Patience, Received,
         grpc::{Conversation, Head, Messages, Replies},
     },
-    profile::{
-        Body, Profile,
-        arrow::{Arrow, Schema},
-    },
+    profile::arrow::Schema,
     receivers::shared::{Requests, no_memory},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 /// The path of the method.
 pub(super) const PATH: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/Write";
@@ -62,16 +56,17 @@ impl Write {
         mut messages: Messages,
         replies: &Replies,
     ) -> Result<(), Failure> {
-        let first = self.record(&mut messages).await?;
-        let Some(mut first) = first else {
+        let Some(first) = self.record(&mut messages).await? else {
             return Err(invalid("the call has no message"));
         };
         let samples = first.bytes;
-        let look = {
+        let mut look = self.intake.look(first.permit);
+        let looking = {
             let samples = samples.clone();
-            move || question(&samples)
+            move || (look.question(&samples), look)
         };
-        let Some(question) = self.intake.work(samples.len(), look).await?? else {
+        let (question, mut look) = self.intake.work(samples.len(), looking).await?;
+        let Some(question) = question? else {
             // No rows, so there is nothing to ask for.
             return Ok(());
         };
@@ -82,16 +77,14 @@ impl Write {
             ));
         };
         let stacks = second.bytes;
+        look.permit.absorb(second.permit);
         let key = self.intake.key("Write", head, &[&samples, &stacks]);
         let size = samples.len() + stacks.len();
-        let profile = self
-            .intake
-            .work(size, move || profile(samples, stacks))
-            .await??;
-        first.permit.absorb(second.permit);
+        let looking = move || (look.both(samples, stacks), look.permit);
+        let (profile, permit) = self.intake.work(size, looking).await?;
         let parcel = Parcel {
-            profiles: vec![profile],
-            permit: first.permit,
+            profiles: vec![profile?],
+            permit,
             key,
         };
         if self.intake.take(head, parcel).await? == Taken::Now {
@@ -143,32 +136,4 @@ impl Conversation for Write {
 
 fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(Kind::Invalid, message)
-}
-
-/// What is asked about samples; nothing when there are none.
-fn question(samples: &Bytes) -> Result<Option<Bytes>, Failure> {
-    let outline = arrow::outline(samples).map_err(invalid)?;
-    match outline.kind {
-        ArrowKind::Samples if outline.rows == 0 => Ok(None),
-        ArrowKind::Samples => arrow::stacks_request(samples).map(Some).map_err(invalid),
-        ArrowKind::V2 => Err(invalid(
-            "Write takes schema v1, and this is v2: send it by WriteArrow",
-        )),
-        ArrowKind::Stacks => Err(invalid(
-            "the first message holds stacks: samples come first",
-        )),
-    }
-}
-
-fn profile(samples: Bytes, stacks: Bytes) -> Result<Profile, Failure> {
-    let outline = arrow::outline(&stacks).map_err(invalid)?;
-    if outline.kind != ArrowKind::Stacks {
-        return Err(invalid("the second message holds no stacks"));
-    }
-    let arrow = Arrow::v1(samples, stacks);
-    Ok(Profile {
-        labels: arrow::constant_labels(&arrow),
-        body: Body::ParcaArrow(arrow),
-        received: SystemTime::now(),
-    })
 }

@@ -1,25 +1,19 @@
 //! `WriteArrow`: schema v2, one message that stands for itself.
 
-use super::{
-    arrow::{self, Kind as ArrowKind},
-    intake::{Intake, Parcel, Taken},
-};
+use super::intake::{Intake, Parcel, Taken};
 use crate::{
     r#gen::profilestore::WriteArrowRequest,
     net::serve::{
         Failure, Kind,
         grpc::{Head, MessageBody, Method},
     },
-    profile::{
-        Body, Profile,
-        arrow::{Arrow, Schema},
-    },
+    profile::arrow::Schema,
     receivers::shared::Requests,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 /// The path of the method.
 pub(super) const PATH: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteArrow";
@@ -47,14 +41,13 @@ impl WriteArrow {
         })?;
         let buffer = request.ipc_buffer;
         let key = self.intake.key("WriteArrow", head, &[&buffer]);
-        let look = {
-            let buffer = buffer.clone();
-            move || profile(buffer)
-        };
-        let profile = self.intake.work(buffer.len(), look).await??;
+        let mut look = self.intake.look(received.permit);
+        let size = buffer.len();
+        let looking = move || (look.whole(buffer), look.permit);
+        let (profile, permit) = self.intake.work(size, looking).await?;
         let parcel = Parcel {
-            profiles: profile.into_iter().collect(),
-            permit: received.permit,
+            profiles: profile?.into_iter().collect(),
+            permit,
             key,
         };
         if !parcel.profiles.is_empty() && self.intake.take(head, parcel).await? == Taken::Now {
@@ -72,24 +65,4 @@ impl Method for WriteArrow {
         // The answer has no fields.
         Ok(Bytes::new())
     }
-}
-
-/// The profile in a buffer; nothing when it has no rows.
-fn profile(buffer: Bytes) -> Result<Option<Profile>, Failure> {
-    let invalid = |message: String| Failure::new(Kind::Invalid, message);
-    let outline = arrow::outline(&buffer).map_err(invalid)?;
-    if outline.kind != ArrowKind::V2 {
-        return Err(invalid(
-            "WriteArrow takes schema v2, and this is v1: send it by Write".to_owned(),
-        ));
-    }
-    if outline.rows == 0 {
-        return Ok(None);
-    }
-    let arrow = Arrow::v2(buffer);
-    Ok(Some(Profile {
-        labels: arrow::constant_labels(&arrow),
-        body: Body::ParcaArrow(arrow),
-        received: SystemTime::now(),
-    }))
 }

@@ -173,6 +173,16 @@ impl Default for State {
     }
 }
 
+/// An upload that counts as broken unless it came to its end: its handler is dropped
+/// when the stream is reset.
+struct Unfinished(Arc<Mutex<State>>, bool);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().broken += usize::from(self.1);
+    }
+}
+
 // === impl Service ===
 
 impl Service {
@@ -226,24 +236,22 @@ impl DebuginfoService for Service {
         }
         let mut reads = self.reads.clone();
         reads.wait_for(|reads| *reads).await.unwrap();
+        let mut upload = Unfinished(self.state.clone(), true);
         let mut messages = request.into_inner();
         let (mut info, mut size, mut pieces) = (None, 0, Vec::new());
         loop {
-            match messages.message().await {
-                Ok(Some(message)) => match message.data.unwrap() {
+            match messages.message().await? {
+                Some(message) => match message.data.unwrap() {
                     Data::Info(first) => info = Some(first),
                     Data::ChunkData(chunk) => {
                         size += chunk.len() as u64;
                         pieces.push(seen::key("", [], &[&chunk]));
                     }
                 },
-                Ok(None) => break,
-                Err(status) => {
-                    self.state.lock().unwrap().broken += 1;
-                    return Err(status);
-                }
+                None => break,
             }
         }
+        upload.1 = false;
         let info = info.unwrap();
         let build_id = info.build_id.clone();
         let digest = seen::key("", [], &[&pieces.concat()]);
