@@ -3,12 +3,13 @@
 use super::{
     Answer, Answering, Handler, Peer,
     activity::{Activity, Busy},
+    server::Bounds,
 };
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, service::Service};
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,6 +21,7 @@ pub(super) struct OfConnection {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
+    pub(super) bounds: Bounds,
     pub(super) stop: CancellationToken,
 }
 
@@ -29,6 +31,7 @@ pub(super) struct Making {
     busy: Option<Busy>,
     /// With HTTP/1: whether the answer is the last one.
     last: Option<CancellationToken>,
+    max_cancelled: u32,
 }
 
 // === impl OfConnection ===
@@ -43,12 +46,34 @@ impl Service<Request<Incoming>> for OfConnection {
         if is_http2 {
             self.activity.is_http2();
         }
+        // HTTP/2 counts them itself.
+        let answering = if !is_http2 && head_bytes(request.headers()) > self.bounds.headers {
+            Box::pin(ready(too_large()))
+        } else {
+            self.handler.clone().handle(request, self.peer.clone())
+        };
         Making {
             busy: Some(Busy::new(&self.activity)),
             last: (!is_http2).then(|| self.stop.clone()),
-            answering: self.handler.clone().handle(request, self.peer.clone()),
+            max_cancelled: self.bounds.cancelled,
+            answering,
         }
     }
+}
+
+fn head_bytes(headers: &HeaderMap) -> u32 {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    u32::try_from(bytes.sum::<usize>()).unwrap_or(u32::MAX)
+}
+
+fn too_large() -> Response<Answer> {
+    let mut response = Response::new(Answer::full("the headers are above max_header_bytes\n"));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
 }
 
 // === impl Making ===
@@ -67,5 +92,13 @@ impl Future for Making {
             Some(busy) => answer.keeping(busy),
             None => answer,
         })))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(busy) = &self.busy {
+            busy.cancelled(self.max_cancelled);
+        }
     }
 }

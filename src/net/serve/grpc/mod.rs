@@ -12,7 +12,7 @@ pub use self::side::Health;
 
 use self::{framing::Framing, side::Side};
 use super::{
-    Answer, Answering, Coding, Failure, Handler, Kind, Peer, Received,
+    Answer, Answering, Coding, Failure, Handler, InFlight, Kind, Peer, Received,
     body::{Pieces, Reading, discard},
 };
 use async_trait::async_trait;
@@ -58,6 +58,8 @@ pub struct MessageBody {
     /// The client's name for what is not understood.
     encoding: Option<HeaderValue>,
     deadline: Option<Instant>,
+    /// What it is charged to, beside memory.
+    share: Option<InFlight>,
 }
 
 /// A message as it travelled.
@@ -104,6 +106,7 @@ impl MessageBody {
             coding,
             encoding: encoding.filter(|_| coding.is_none()).cloned(),
             deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
+            share: None,
         }
     }
 
@@ -115,7 +118,8 @@ impl MessageBody {
             let message = format!("grpc-encoding {name:?} is not supported: {}", Coding::ALL);
             return Err(Failure::new(Kind::Unimplemented, message));
         };
-        let mut pieces = Pieces::new(self.body, reading.patience, self.deadline);
+        let mut pieces =
+            Pieces::new(self.body, reading.patience, self.deadline).charged_to(self.share);
         let mut framing = Framing::default();
         while let Some(piece) = pieces.next().await? {
             framing.feed(reading, &piece)?;
@@ -186,7 +190,8 @@ impl GrpcHandler {
         peer: Peer,
     ) -> Response<Answer> {
         let (parts, body) = request.into_parts();
-        let body = MessageBody::new(&parts.headers, body);
+        let mut body = MessageBody::new(&parts.headers, body);
+        body.share = parts.extensions.get().cloned();
         let head = Head {
             deadline: body.deadline,
             headers: parts.headers,
@@ -235,7 +240,7 @@ impl Handler for GrpcHandler {
     }
 }
 
-fn is_grpc(request: &Request<Incoming>) -> bool {
+pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     request.version() == Version::HTTP_2
         && request.method() == Verb::POST
