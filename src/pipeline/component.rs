@@ -6,12 +6,12 @@
 use super::{Budget, Entry};
 use crate::{
     net::serve::Sockets,
-    profile::{Batch, Origin, Profile},
+    profile::{Batch, Charge, Origin, Profile},
     settings::Id,
     telemetry::{Metrics, Status},
 };
 use async_trait::async_trait;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// What a component may use of the process it is built for.
@@ -105,6 +105,8 @@ pub struct Part {
     pub bytes: u64,
     /// The rows the backend stores for it.
     pub rows: u64,
+    /// The memory of a body that was made for it, until it has ended.
+    pub charge: Option<Arc<dyn Charge>>,
 }
 
 /// What became of preparing a profile: its parts, or why it is dropped.
@@ -283,6 +285,7 @@ impl Part {
         Self {
             bytes: profile.byte_len(),
             rows: 0,
+            charge: None,
             profile,
         }
     }

@@ -81,6 +81,12 @@ impl Budget {
         }
     }
 
+    /// The most that one request can have beside what its connection may send
+    /// unread, in bytes: what needs more never passes.
+    pub fn largest(&self) -> u64 {
+        self.cap() - self.limit() / 32
+    }
+
     /// What is used now, in bytes.
     pub fn used(&self) -> u64 {
         self.shared.used.load(Ordering::Relaxed)
@@ -177,6 +183,7 @@ mod tests {
         assert!(budget.try_take(1).is_none());
         drop(held);
         assert_eq!((budget.cap(), intake.cap()), (40, 30));
+        assert_eq!(intake.largest(), 29);
         assert!(budget.try_take(41).is_none() && intake.try_take(30).is_some());
     }
 

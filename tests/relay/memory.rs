@@ -21,6 +21,8 @@ use prost::Message;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
+    net::TcpStream,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -273,4 +275,86 @@ fn a_queue_on_disk_stays_within_the_limit_under_ten_times_the_load() {
     let relay = overload(&folder.storage(""), queue, service, reason, &["refused"]);
     // What waits on disk takes no memory but for what is read ahead.
     relay.assert_memory_within(MEMORY * 3 / 4);
+}
+
+/// One frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short one");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The largest frame that the server takes, from its SETTINGS.
+fn largest_frame(stream: &mut TcpStream) -> u32 {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).expect("a frame");
+    let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+    assert_eq!(head[3], 4, "SETTINGS come first");
+    let mut settings = vec![0; length];
+    stream.read_exact(&mut settings).expect("settings");
+    let largest = settings.chunks(6).find(|setting| setting[1] == 5);
+    largest.map_or(16 << 10, |setting| {
+        u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]])
+    })
+}
+
+/// A connection with a call whose message begins with a frame that lacks its end.
+fn unfinished(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend(frame(4, 0, 0, &[]));
+    stream.write_all(&hello).expect("it reads");
+    let largest = largest_frame(&mut stream);
+    // POST, http, and two literals without names in the table.
+    let mut headers = vec![0x83, 0x86];
+    let path =
+        "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export".as_bytes();
+    for (name, value) in [
+        (&b":path"[..], path),
+        (b":authority", b"relay"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    ] {
+        headers.extend([0, name.len() as u8]);
+        headers.extend(name);
+        headers.push(value.len() as u8);
+        headers.extend(value);
+    }
+    let mut call = frame(1, 4, 1, &headers);
+    let data = frame(0, 0, 1, &vec![0; largest as usize]);
+    call.extend(&data[..data.len() - 1]);
+    stream.write_all(&call).expect("it reads");
+    stream
+}
+
+/// What HTTP/2 keeps before anybody asks for it is counted, and bounded.
+#[test]
+fn frames_without_an_end_are_bounded() {
+    let sink = Sink::start();
+    let relay = Relay::run(&config_of(&sink, MEMORY));
+    let address = address(&relay, "grpc");
+    let open: Vec<_> = (0..400).map(|_| unfinished(&address)).collect();
+    // All of it has been heard once somebody behind them is served.
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let message = Ours::decode(&*request(&["other"])).expect("the same messages");
+    let answer = runtime.block_on(client(&address, insecure()).export(message));
+    answer.expect("others are served");
+    relay.assert_memory_within(MEMORY);
+    drop(open);
+    relay.until("the memory is free again", |metrics| {
+        metrics.sum("memory_used_bytes", &[]) < MEMORY / 16
+    });
+}
+
+fn config_of(sink: &Sink, memory: u64) -> String {
+    format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:0\"}}}}}}}}\n\
+         exporters: {{otlp: {{endpoint: \"http://{}\", {}}}}}\n\
+         service:\n  memory: {{limit: {memory}B}}\n  pipelines: {{profiles: {{receivers: [otlp], exporters: [otlp]}}}}\n",
+        sink.addr(),
+        config::delivery("")
+    )
 }

@@ -22,7 +22,25 @@ use crate::{
         pprof::{Pprof, compress, repair, split_by_labels, split_by_samples, summarize},
     },
 };
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
+
+/// Takes the memory of bodies that were made of a profile, which its own charge does
+/// not hold.
+fn charge_made(profile: &Profile, parts: &mut [Part], memory: &Budget) -> Result<(), NoMemory> {
+    let kept = profile.body.as_pprof().map(|pprof| pprof.bytes().as_ptr());
+    for part in parts {
+        let Some(made) = part.profile.body.as_pprof().map(Pprof::bytes) else {
+            continue;
+        };
+        if kept == Some(made.as_ptr()) {
+            continue;
+        }
+        let needed = made.len() as u64;
+        let permit = memory.try_take(needed).ok_or(NoMemory { needed })?;
+        part.charge = Some(Arc::new(permit));
+    }
+    Ok(())
+}
 
 /// The rule of an OTLP body that gives no pprof.
 const UNCONVERTIBLE: &str = "unconvertible";
@@ -71,6 +89,9 @@ impl Preparer {
                 }
                 None => self.prepare_pprof(profile.clone()),
             });
+            if let Some(Ok(parts)) = prepared.last_mut() {
+                charge_made(profile, parts, memory)?;
+            }
         }
         Ok(prepared)
     }
@@ -97,6 +118,7 @@ impl Preparer {
             return Ok(vec![Part {
                 bytes: profile.byte_len(),
                 rows: samples.map(|profile| profile.samples.len() as u64).sum(),
+                charge: None,
                 profile: profile.clone(),
             }]);
         }
@@ -266,6 +288,7 @@ impl Preparer {
         Ok(Part {
             bytes: request::weigh(&labels, pprof.bytes()),
             rows,
+            charge: None,
             profile: Profile {
                 labels,
                 body: Body::Pprof(pprof),

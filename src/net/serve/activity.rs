@@ -1,11 +1,12 @@
 //! What a connection does, and when that is reason to end it: it says nothing, has
 //! nothing more to say, is old, nobody knows its client, or its client misbehaves.
 
-use super::server::Bounds;
+use super::{server::Bounds, windows::Window};
+use crate::pipeline::Permit;
 use std::{
     future::pending,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -36,7 +37,8 @@ pub(super) struct Activity {
     admitted: AtomicBool,
     /// By a protocol in which it can be told to go at any time.
     speaks_http2: CancellationToken,
-    in_flight: AtomicUsize,
+    window: Window,
+    in_flight: Mutex<InFlight>,
     /// When the last request ended, in milliseconds after `since`.
     ended: AtomicU64,
     dismissed: CancellationToken,
@@ -53,6 +55,13 @@ pub(super) struct End {
     pub(super) reason: Option<&'static str>,
 }
 
+/// The requests in flight, and what their connection may have sent unread.
+#[derive(Debug, Default)]
+struct InFlight {
+    requests: usize,
+    memory: Option<Permit>,
+}
+
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Activity>);
@@ -60,7 +69,7 @@ pub(super) struct Busy(Arc<Activity>);
 // === impl Activity ===
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(window: Window) -> Self {
         Self {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
@@ -68,7 +77,8 @@ impl Activity {
             cancelled: AtomicU32::new(0),
             admitted: AtomicBool::new(false),
             speaks_http2: CancellationToken::new(),
-            in_flight: AtomicUsize::new(0),
+            window,
+            in_flight: Mutex::default(),
             ended: AtomicU64::new(0),
             dismissed: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -167,13 +177,19 @@ impl Activity {
         self.speaks_http2.cancelled().await;
     }
 
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has_spoken(&self) -> bool {
         self.asked.load(Ordering::Relaxed) > 0 || self.heard.load(Ordering::Relaxed) >= PREFACE
     }
 
     /// Now, while a request is in flight.
     fn idle_since(&self, now: Instant) -> Instant {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
+        if self.in_flight().requests > 0 {
             return now;
         }
         self.since + Duration::from_millis(self.ended.load(Ordering::Relaxed))
@@ -182,7 +198,7 @@ impl Activity {
     /// In a moment, while a request is in flight: who sends it may just be asked
     /// for.
     fn quiet_since(&self, now: Instant) -> Instant {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
+        if self.in_flight().requests > 0 {
             return now + DISMISSED;
         }
         self.since
@@ -215,10 +231,17 @@ impl End {
 // === impl Busy ===
 
 impl Busy {
-    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+    /// A request that has come; `None` without the memory for what its connection
+    /// may send unread.
+    pub(super) fn new(activity: &Arc<Activity>) -> Option<Self> {
         activity.asked.fetch_add(1, Ordering::Relaxed);
-        activity.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(activity.clone())
+        let mut in_flight = activity.in_flight();
+        if in_flight.requests == 0 {
+            in_flight.memory = Some(activity.window.charge()?);
+        }
+        in_flight.requests += 1;
+        drop(in_flight);
+        Some(Self(activity.clone()))
     }
 
     /// Its client did not wait for the answer.
@@ -232,6 +255,10 @@ impl Drop for Busy {
         let elapsed = self.0.since.elapsed().as_millis();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
         self.0.ended.store(elapsed, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let mut in_flight = self.0.in_flight();
+        in_flight.requests -= 1;
+        if in_flight.requests == 0 {
+            in_flight.memory = None;
+        }
     }
 }

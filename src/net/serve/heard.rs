@@ -104,13 +104,15 @@ impl AsyncWrite for Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{net::serve::windows::Windows, pipeline::Budget};
     use futures_util::FutureExt;
     use tokio::io::{AsyncWriteExt, duplex};
 
     #[tokio::test]
     async fn all_comes_in_order_whatever_is_asked_for_and_no_buffer_stays() {
         let (near, mut far) = duplex(1 << 20);
-        let mut heard = Heard::new(Box::new(near), &Arc::new(Activity::new()));
+        let window = Windows::new(&Budget::new(u64::MAX)).open();
+        let mut heard = Heard::new(Box::new(near), &Arc::new(Activity::new(window)));
         let all: Vec<u8> = (0..5 * AHEAD).map(|n| (n % 251) as u8).collect();
         far.write_all(&all).await.unwrap();
         let mut read = Vec::new();

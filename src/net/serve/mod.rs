@@ -11,6 +11,7 @@
 //! - [`server`]: connections, bounded in number, in silence and in age; the end
 //! - [`activity`]: what a connection does; [`requests`]: its requests; [`peer`]: its other end
 //! - [`listener`]: TCP and unix sockets; [`sockets`]: handing them over
+//! - `windows`: what connections may send before it is asked for
 //! - [`body`]: bodies, read into memory that was charged to the budget first
 //! - [`coding`]: how bodies are compressed
 //! - [`grpc`]: unary calls over HTTP/2, whose messages stay compressed
@@ -44,6 +45,7 @@ pub mod sockets;
 mod strangers;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use self::{
     answer::Answer,

@@ -1,8 +1,9 @@
 //! The requests of one connection, as hyper wants them served.
 
 use super::{
-    Answer, Answering, Handler, Peer,
+    Answer, Answering, Encoding, Failure, Handler, Kind, Peer,
     activity::{Activity, Busy},
+    grpc::is_grpc,
     server::Bounds,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
@@ -12,9 +13,10 @@ use std::{
     future::{Future, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{self, Context, Poll},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 /// The handler as hyper wants it, for one connection.
 pub(super) struct OfConnection {
@@ -46,14 +48,16 @@ impl Service<Request<Incoming>> for OfConnection {
         if is_http2 {
             self.activity.is_http2();
         }
+        let busy = Busy::new(&self.activity);
         // HTTP/2 counts them itself.
-        let answering = if !is_http2 && head_bytes(request.headers()) > self.bounds.headers {
-            Box::pin(ready(too_large()))
-        } else {
-            self.handler.clone().handle(request, self.peer.clone())
+        let too_much = !is_http2 && head_bytes(request.headers()) > self.bounds.headers;
+        let answering = match busy {
+            Some(_) if too_much => Box::pin(ready(too_large())),
+            Some(_) => self.handler.clone().handle(request, self.peer.clone()),
+            None => no_memory(&request, &self.peer),
         };
         Making {
-            busy: Some(Busy::new(&self.activity)),
+            busy,
             last: (!is_http2).then(|| self.stop.clone()),
             max_cancelled: self.bounds.cancelled,
             answering,
@@ -76,13 +80,26 @@ fn too_large() -> Response<Answer> {
     response
 }
 
+/// The answer when there is no memory for what a connection may send.
+fn no_memory(request: &Request<Incoming>, peer: &Peer) -> Answering {
+    debug!(%peer, "a request was refused: the memory budget is used up");
+    let message = "the memory budget (service.memory.limit) is used up: try again later";
+    let failure = Failure::new(Kind::Unavailable, message);
+    let answer = if is_grpc(request) {
+        failure.to_grpc()
+    } else {
+        failure.to_http(Encoding::of(request.headers()).unwrap_or_default())
+    };
+    Box::pin(ready(answer))
+}
+
 // === impl Making ===
 
 impl Future for Making {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.answering.as_mut().poll(cx));
+        let mut response = task::ready!(self.answering.as_mut().poll(cx));
         if self.last.as_ref().is_some_and(|last| last.is_cancelled()) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);

@@ -23,6 +23,7 @@ use super::{
     peer::Session,
     requests::OfConnection,
     strangers::Strangers,
+    windows::{Window, Windows},
 };
 use crate::{
     net::{
@@ -32,6 +33,7 @@ use crate::{
         streams::{Streams, Together},
         tls::{CertificateMetrics, LiveServerTls, PeerCertificate},
     },
+    pipeline::Budget,
     runtime::Tasks,
     settings::{Id, Secret},
     telemetry::Metrics,
@@ -78,17 +80,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The wait after a failure to accept, which is most often for want of file
 /// descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// What one stream of HTTP/2 may send unread. With small windows a large
-/// request waits for acknowledgements.
-const STREAM_WINDOW: u32 = 4 << 20;
-
-/// What all streams of a connection may send unread together.
-const CONNECTION_WINDOW: u32 = 8 << 20;
-
-/// The largest frame of HTTP/2: with the default of 16 KiB a request of 1 MiB
-/// takes two to three times as long.
-const MAX_FRAME: u32 = 1 << 20;
 
 /// The headers of one request.
 const MAX_HEADERS: u32 = 32 << 10;
@@ -161,6 +152,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 struct Shared {
     tls: Option<LiveServerTls>,
     bounds: Bounds,
+    windows: Windows,
     handler: Arc<dyn Handler>,
     doors: Doors,
     strangers: Arc<Strangers>,
@@ -206,10 +198,12 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets requests in flight end; what is not done
-    /// within a minute, or within three seconds after `ending`, is cut off.
+    /// within a minute, or within three seconds after `ending`, is cut off. What
+    /// connections may send before anybody reads it is taken from `memory`.
     pub async fn run(
         self,
         handler: Arc<dyn Handler>,
+        memory: &Budget,
         stop: CancellationToken,
         ending: CancellationToken,
     ) {
@@ -220,6 +214,7 @@ impl Server {
         let shared = Arc::new(Shared {
             tls: self.plan.tls,
             bounds: self.plan.bounds,
+            windows: Windows::new(memory),
             handler: WithHeaders::around(handler, self.plan.cors, &self.plan.response_headers),
             doors: self.plan.doors,
             strangers: strangers.clone(),
@@ -272,7 +267,7 @@ async fn accept(
     Ok((io, peer, slot.map_err(io::Error::other)?))
 }
 
-fn http(bounds: &Bounds, streams: &Streams) -> auto::Builder<Streams> {
+fn http(bounds: &Bounds, window: &Window, streams: &Streams) -> auto::Builder<Streams> {
     let mut http = auto::Builder::new(streams.clone());
     http.http1()
         .timer(TokioTimer::new())
@@ -281,9 +276,9 @@ fn http(bounds: &Bounds, streams: &Streams) -> auto::Builder<Streams> {
         .keep_alive(true);
     http.http2()
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(MAX_FRAME)
+        .initial_stream_window_size(window.stream)
+        .initial_connection_window_size(window.connection)
+        .max_frame_size(window.frame)
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(bounds.streams)
         .keep_alive_interval(bounds.ping.map(|(every, _)| every))
@@ -302,7 +297,10 @@ fn limit(http: &mut auto::Builder<Streams>, bounds: &Bounds) {
 
 impl Shared {
     async fn serve(&self, io: Box<dyn Io>, peer: Peer) {
-        let activity = Arc::new(Activity::new());
+        let (window, streams) = (self.windows.open(), Streams::default());
+        let mut http = http(&self.bounds, &window, &streams);
+        limit(&mut http, &self.bounds);
+        let activity = Arc::new(Activity::new(window));
         let _stranger = self.strangers.add(&activity);
         let secured = tokio::select! {
             secured = self.secure(io, &peer) => secured,
@@ -324,9 +322,6 @@ impl Shared {
             bounds: self.bounds.clone(),
             stop: self.stop.clone(),
         };
-        let streams = Streams::default();
-        let mut http = http(&self.bounds, &streams);
-        limit(&mut http, &self.bounds);
         let connection = http.serve_connection(TokioIo::new(io.clone()), service);
         let mut serving = Together::new(connection, streams, io);
         let end = tokio::select! {

@@ -68,7 +68,10 @@ async fn serve_until(plan: Plan, stop: CancellationToken, ending: CancellationTo
         patience: Duration::ZERO,
         memory: Budget::new(10 << 20),
     }));
-    let running = Tasks::default().spawn("server", server.run(handler, stop.clone(), ending));
+    let (stopped, memory) = (stop.clone(), Budget::new(10 << 20));
+    let running = Tasks::default().spawn("server", async move {
+        server.run(handler, &memory, stopped, ending).await;
+    });
     Served {
         address,
         stop,

@@ -264,13 +264,13 @@ fn claimed(wire: &Bytes, compression: Compression) -> u64 {
 /// What is said when memory is missing: it may pass later, unless it needs more
 /// than there ever is.
 fn no_memory(needed: u64, reading: &Reading) -> Failure {
-    if needed <= reading.memory.cap() {
+    if needed <= reading.memory.largest() {
         return reading.no_memory();
     }
     let message = format!(
         "the request needs {needed} bytes of memory or more to be read, and service.memory.limit \
          leaves {} for requests: send less at a time or raise it",
-        reading.memory.cap()
+        reading.memory.largest()
     );
     Failure::new(Kind::TooLarge, message)
 }

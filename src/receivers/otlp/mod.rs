@@ -181,10 +181,11 @@ impl Bound {
             health.ending().await;
         });
         let ending = self.context.ending.clone();
-        tasks.spawn(
-            "otlp grpc",
-            server.run(Arc::new(handler), stop.clone(), ending),
-        );
+        let (memory, stop) = (self.context.memory.clone(), stop.clone());
+        tasks.spawn("otlp grpc", async move {
+            let handler = Arc::new(handler);
+            server.run(handler, &memory, stop, ending).await;
+        });
     }
 
     fn serve_http(&self, server: Server, out: Entry, tasks: &Tasks, stop: &CancellationToken) {
@@ -197,7 +198,10 @@ impl Bound {
         let picked = settings.include_metadata.picked();
         let handler = Arc::new(Profiles::new(self.intake("http", out), reading, picked));
         let ending = self.context.ending.clone();
-        tasks.spawn("otlp http", server.run(handler, stop.clone(), ending));
+        let (memory, stop) = (self.context.memory.clone(), stop.clone());
+        tasks.spawn("otlp http", async move {
+            server.run(handler, &memory, stop, ending).await;
+        });
     }
 
     fn intake(&self, protocol: &'static str, out: Entry) -> Arc<Intake> {

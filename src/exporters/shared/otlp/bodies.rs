@@ -64,6 +64,7 @@ impl Bodies {
             profile,
             bytes,
             rows: 0,
+            charge: None,
         }])
     }
 
@@ -132,6 +133,7 @@ fn parts(request: Request, received: SystemTime) -> impl Iterator<Item = Part> {
     bodies.map(move |(labels, otlp)| Part {
         bytes: weight(&otlp) + labels.byte_len() as u64,
         rows: 0,
+        charge: None,
         profile: Profile {
             labels,
             body: Body::Otlp(otlp),
