@@ -105,6 +105,10 @@ impl Future for Making {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         let busy = self.busy.take();
+        // Who takes a request back is heard by whoever reads its body.
+        if let (Some(Kind::Broken), Some(busy)) = (response.extensions().get(), &busy) {
+            busy.cancelled(self.max_cancelled);
+        }
         Poll::Ready(Ok(response.map(|answer| match busy {
             Some(busy) => answer.keeping(busy),
             None => answer,
