@@ -14,6 +14,7 @@ use profile_relay::{
         resource::v1::Resource,
     },
     profile::{
+        arrow::SyntheticArrow,
         otlp::{Compression, json::request_to_json},
         pprof::SyntheticProfile,
     },
@@ -32,6 +33,15 @@ fn main() -> io::Result<()> {
         labels: vec![("a".to_owned(), 3)],
         ..SyntheticProfile::heap(1)
     };
+    let synthetic = SyntheticArrow {
+        rows: 5,
+        stacks: 2,
+        depth: 2,
+        processes: 1,
+        ..SyntheticArrow::busy(1)
+    };
+    let v1 = synthetic.v1().expect("a body");
+    let v2 = synthetic.v2().expect("a body");
     // A program of `grow`: resource, scope, profile, many equal samples.
     let grown = [
         &[0x03, 0x0b, 0x0b, 0x0b, 0x1e, 2, 1, 2, 0x05, 0x07, 40, 9][..],
@@ -65,6 +75,10 @@ fn main() -> io::Result<()> {
         ("convert", "pprof", input(&[1, 0], &pprof.encode_plain())),
         ("guard", "plain", input(&[0], &plain)),
         ("guard", "grown", input(&[1], &grown)),
+        ("arrow", "samples", input(&[0], v1.samples())),
+        ("arrow", "stacks", input(&[0], v1.stacks().expect("stacks"))),
+        ("arrow", "v2", input(&[0], v2.samples())),
+        ("arrow", "patched", input(&[3], &[0, 1, 0, 7, 0, 4, 0, 255])),
         // Zeroes a piece of a segment, cuts another, changes a length and mends its
         // checksum.
         (

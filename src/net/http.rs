@@ -16,6 +16,7 @@ mod exchange;
 mod oauth2;
 mod place;
 mod pool;
+mod put;
 mod sender;
 mod settings;
 

@@ -8,6 +8,7 @@
 pub mod arrow;
 mod batch;
 pub mod convert;
+mod interned;
 mod labels;
 pub mod otlp;
 pub mod pprof;

@@ -181,6 +181,17 @@ pub(in crate::profile) fn put_bytes(out: &mut Vec<u8>, number: u32, content: &[u
     out.extend_from_slice(content);
 }
 
+/// The bytes of a field whose content has `length` bytes.
+pub(in crate::profile) fn field_len(length: usize) -> usize {
+    1 + varint_len(length as u64) + length
+}
+
+/// The bytes of an integer.
+#[inline]
+pub(in crate::profile) fn varint_len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
 // === impl Damage ===
 
 impl fmt::Display for Damage {

@@ -153,7 +153,7 @@ impl Exporter for FileExporter {
             .map(|pprofs| match pprofs {
                 Ok(pprofs) => pprofs.into_iter().map(|p| self.part(p)).collect(),
                 Err(error) => {
-                    warn!(exporter = %self.id, %error, "an OTLP body gives no pprof");
+                    warn!(exporter = %self.id, %error, "a body gives no pprof");
                     Err(error.reason())
                 }
             })

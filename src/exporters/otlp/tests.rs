@@ -6,14 +6,21 @@ use crate::{
     },
     net::testing::Ca,
     pipeline::{Delivery, DeliverySettings, Reason},
-    profile::{Origin, otlp::census},
+    profile::{
+        Body, Origin,
+        arrow::{Arrow, SyntheticArrow},
+        otlp::census,
+    },
     runtime::Tasks,
     settings::Duration,
 };
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::json;
-use std::{net::SocketAddr, time};
+use std::{
+    net::SocketAddr,
+    time::{self, UNIX_EPOCH},
+};
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use tonic::Code;
 
@@ -114,6 +121,57 @@ async fn pprofs_leave_as_one_request_that_others_can_read() {
         assert_eq!(otlp_batch(&plain, Compression::None).count(), 5 * 4);
     }
     assert_eq!(far.arrived().len(), 3, "one request each");
+}
+
+#[tokio::test]
+async fn what_parca_agent_pushed_leaves_as_otlp() {
+    let far = taking().await;
+    let exporter = exporter(far.address, json!({"compression": "none"}));
+    let synthetic = SyntheticArrow::busy(1);
+    for arrow in [synthetic.v1().unwrap(), synthetic.v2().unwrap()] {
+        let profile = Profile {
+            labels: [("juju_model", "apps")].into_iter().collect(),
+            body: Body::ParcaArrow(arrow),
+            received: UNIX_EPOCH,
+        };
+        let memory = context().memory;
+        let mut prepared = exporter.prepare(&[profile], &memory).unwrap();
+        let parts = prepared.remove(0).unwrap();
+        assert_eq!(memory.used(), 0);
+        // One for each process, all of one request.
+        assert_eq!(parts.len(), 12);
+        let profiles: Vec<Profile> = parts.into_iter().map(|part| part.profile).collect();
+        for profile in &profiles {
+            assert_eq!(profile.labels.get("juju_model"), Some("apps"));
+            assert!(profile.body.can_join(&profiles[0].body));
+        }
+        let batch = Batch::new(Origin::default(), profiles);
+        exporter.export(&batch).await.unwrap();
+        let (plain, _) = far.last().message();
+        assert_eq!(totals(&plain), [("samples".to_owned(), 2_000)].into());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_arrow_is_dropped_with_its_reason() {
+    let context = context();
+    let settings = json!({"endpoint": "http://127.0.0.1:1", "max_inflated_bytes": "64KiB"});
+    let exporter = exporter_of(settings, &context);
+    let large = SyntheticArrow::busy(1).v2().unwrap();
+    let cut = large.samples().slice(..1_000);
+    for (arrow, reason) in [
+        (
+            Arrow::v2(Bytes::from_static(b"<html>")),
+            Reason::InvalidProfile,
+        ),
+        (Arrow::v2(cut), Reason::InvalidProfile),
+        (large, Reason::TooLarge),
+    ] {
+        let mut profile = pprof("a", Bytes::new());
+        profile.body = Body::ParcaArrow(arrow);
+        assert_eq!(prepare(&exporter, profile).err(), Some(reason));
+    }
+    assert!(counted(&context, "unrepairable_profiles_total") > 0);
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@
 //! - [`RuleObserver`]: what is said about bodies that break a rule
 //! - [`Quiet`]: which log lines are repeated
 //! - [`halves`]: a pprof that is too large
+//! - `arrow`: bodies of parca-agent for exporters that send something else
 //! - `pprofs`: OTLP bodies for exporters that send pprofs
 //! - [`otlp`]: what OTLP is over gRPC and over HTTP alike
 
+pub(super) mod arrow;
 mod halves;
 pub mod otlp;
 pub(super) mod pprofs;

@@ -1,14 +1,16 @@
-//! OTLP bodies for exporters that send pprofs.
+//! OTLP bodies, and those of parca-agent, for exporters that send pprofs.
 //!
 //! A request is opened once for all of its bodies: its plain bytes, what decoding
 //! them takes and what comes out are counted before each step, and charged to the
 //! process's memory.
 
+use super::arrow::as_otlp;
 use crate::{
     r#gen::opentelemetry::proto::profiles::v1development::{ProfilesDictionary, ResourceProfiles},
     pipeline::{Budget, NoMemory, Permit, Reason},
     profile::{
         Body, Profile,
+        arrow::{self, Arrow},
         convert::{ConvertError, Converted, PprofOptions, to_pprof},
         otlp::{Opened, Otlp, Unreadable, census},
         pprof,
@@ -123,6 +125,10 @@ impl AsPprof {
         let mut requests = Requests::new(memory);
         let mut all = Vec::with_capacity(profiles.len());
         for profile in profiles {
+            if let Some(arrow) = profile.body.as_arrow() {
+                all.push(self.of_arrow(profile, arrow, memory)?);
+                continue;
+            }
             let Some(otlp) = profile.body.as_otlp() else {
                 all.push(Ok(vec![profile.clone()]));
                 continue;
@@ -136,6 +142,21 @@ impl AsPprof {
             });
         }
         Ok(all)
+    }
+
+    /// The pprofs of a body of parca-agent.
+    pub(crate) fn of_arrow(
+        self,
+        profile: &Profile,
+        arrow: &Arrow,
+        memory: &Budget,
+    ) -> Result<Result<Vec<Profile>, NoPprof>, NoMemory> {
+        let bodies = match as_otlp(profile, arrow, self.max_inflated, memory)? {
+            Ok(bodies) => bodies,
+            Err(error) => return Ok(Err(error)),
+        };
+        let pprofs: Result<Vec<_>, _> = self.all(&bodies, memory)?.into_iter().collect();
+        Ok(pprofs.map(|pprofs| pprofs.into_iter().flatten().collect()))
     }
 
     /// The pprofs of one body, whose resource was taken from `open`.
@@ -173,6 +194,7 @@ impl NoPprof {
             Self::Unreadable(Unreadable::TooLarge { .. })
             | Self::Convert(
                 ConvertError::TooLarge { .. }
+                | ConvertError::Arrow(arrow::Unreadable::TooLarge { .. })
                 | ConvertError::Unreadable(pprof::Unreadable::TooLarge { .. }),
             ) => Reason::TooLarge,
             _ => Reason::InvalidProfile,

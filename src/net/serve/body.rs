@@ -10,7 +10,11 @@ use crate::pipeline::{Budget, Permit};
 use bytes::Bytes;
 use http::{HeaderMap, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// What an announced body gets before any of it has come.
@@ -36,6 +40,15 @@ pub struct Reading {
     pub patience: Duration,
     /// What bodies are charged to.
     pub memory: Budget,
+}
+
+/// A bound of time, and how the configuration calls it.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// The time.
+    pub limit: Duration,
+    /// The key that sets it.
+    pub key: &'static str,
 }
 
 /// A body, and what it is charged with: its own size.
@@ -141,6 +154,30 @@ fn is_alone(parts: &Parts) -> bool {
 pub async fn discard(parts: &Parts, body: Incoming) {
     if is_alone(parts) && !body.is_end_stream() {
         Pieces::new(body, Duration::ZERO, None).discard().await;
+    }
+}
+
+// === impl Patience ===
+
+impl Patience {
+    /// The outcome of `work`, unless that takes longer than this, or until `theirs`,
+    /// the client's own deadline.
+    pub async fn bound<T>(
+        &self,
+        theirs: Option<Instant>,
+        what: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let ours = Instant::now() + self.limit;
+        let until = theirs.map_or(ours, |theirs| theirs.min(ours));
+        let done = timeout_at(until, work).await;
+        done.unwrap_or_else(|_| Err(self.failure(what)))
+    }
+
+    /// What is said when it is over.
+    pub fn failure(&self, what: &str) -> Failure {
+        let message = format!("{what} within {:?} ({})", self.limit, self.key);
+        Failure::new(Kind::Late, message)
     }
 }
 

@@ -14,7 +14,7 @@
 //! - `windows`: what connections may send before it is asked for
 //! - [`body`]: bodies, read into memory that was charged to the budget first
 //! - [`coding`]: how bodies are compressed
-//! - [`grpc`]: unary calls over HTTP/2, whose messages stay compressed
+//! - [`grpc`]: calls over HTTP/2, whose messages stay compressed
 //! - [`cors`], [`metadata`]: headers that browsers and tenants need
 //! - [`gate`]: who is let in, told before any body is read; [`doors`]: who was not;
 //!   [`limits`]: what [`strangers`] may do; [`in_flight`]: bytes that count for a sender
@@ -49,7 +49,7 @@ mod windows;
 
 pub use self::{
     answer::Answer,
-    body::{Reading, Received, discard},
+    body::{Patience, Reading, Received, discard},
     coding::Coding,
     cors::Cors,
     failure::{Encoding, Failure, Kind},

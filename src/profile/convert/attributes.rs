@@ -6,11 +6,10 @@
 use super::{
     dictionary::{Dictionary, Value},
     source::Source,
-    table::Table,
 };
 use crate::{
     r#gen::pprof::Label,
-    profile::{pprof::Unreadable, wire::put_varint},
+    profile::{interned::Table, pprof::Unreadable, wire::put_varint},
 };
 use prost::Message;
 

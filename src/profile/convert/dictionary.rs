@@ -1,10 +1,7 @@
 //! The tables that all profiles of a request share, as they grow.
 
-use super::{
-    put::{field_len, put_arm, put_int, put_message},
-    table::Table,
-};
-use crate::profile::wire::put_bytes;
+use super::put::{field_len, put_arm, put_int, put_message};
+use crate::profile::{interned::Table, wire::put_bytes};
 
 /// A dictionary in the making. Entry 0 of each table is its zero value.
 #[derive(Debug)]

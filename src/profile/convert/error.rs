@@ -1,6 +1,9 @@
 //! Why a profile was not converted.
 
-use crate::profile::pprof::{Rule, Unreadable};
+use crate::profile::{
+    arrow,
+    pprof::{Rule, Unreadable},
+};
 
 /// Why a profile was not converted. None of them gets better by trying again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,6 +12,9 @@ pub enum ConvertError {
     /// The body is no pprof.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// The body is not what parca-agent writes.
+    #[error(transparent)]
+    Arrow(#[from] arrow::Unreadable),
     /// A pprof breaks a rule that cannot be mended.
     #[error("{}", .0.describe())]
     Broken(Rule),

@@ -1,9 +1,11 @@
-//! pprof ⇄ OTLP: pure functions, without I/O and without a clock.
+//! pprof ⇄ OTLP, and parca-agent's Arrow to both: pure functions, without I/O and
+//! without a clock.
 //!
 //! | | from | to |
 //! |---|---|---|
-//! | [`RequestBuilder`] | pprofs and their labels | one request, one dictionary |
+//! | [`RequestBuilder`] | pprofs or Arrow, and their labels | one request, one dictionary |
 //! | [`to_pprof`] | one resource of a request | pprofs and their labels |
+//! | [`arrow_to_pprof()`] | what parca-agent wrote | pprofs and their labels |
 //!
 //! Each says in its module's documentation what it keeps and what it loses. The
 //! names of attributes are those of OpenTelemetry's semantic conventions for
@@ -16,6 +18,8 @@
 //! - What comes in may be anything: no index is trusted, and nothing grows above
 //!   a limit that the caller sets.
 
+pub mod arrow_to_otlp;
+pub mod arrow_to_pprof;
 mod attributes;
 mod budget;
 mod conventions;
@@ -32,12 +36,12 @@ mod remap;
 mod rows;
 mod series;
 mod source;
-mod table;
 mod translation;
 mod value;
 mod writer;
 
 pub use self::{
+    arrow_to_pprof::arrow_to_pprof,
     error::ConvertError,
     otlp_to_pprof::{Converted, PprofOptions, to_pprof},
     pprof_to_otlp::{OriginalPayload, OtlpOptions, RequestBuilder},

@@ -187,6 +187,46 @@ impl RequestBuilder {
         ExportProfilesServiceRequest::decode(self.finish()).unwrap_or_default()
     }
 
+    /// The bytes that the request may have.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.options.max_bytes.min(MAX_BYTES)
+    }
+
+    /// Adds what `translate` makes with the dictionary: labels of resources, contents
+    /// of scopes, and how many profiles those have. All of it, or nothing.
+    pub(super) fn add_scopes(
+        &mut self,
+        translate: impl FnOnce(&mut Dictionary) -> Result<Vec<(Labels, Vec<u8>, u64)>, ConvertError>,
+    ) -> Result<u64, ConvertError> {
+        let mark = self.dictionary.mark();
+        let max = self.max_bytes();
+        let added = translate(&mut self.dictionary).and_then(|scopes| {
+            let grown = scopes.iter().map(|(labels, content, _)| {
+                // Each may be the first of its resource, and make lengths longer.
+                field_len(content.len()) + labels.byte_len() + 40 * labels.len() + 32
+            });
+            let size = self.encoded_len() + grown.sum::<usize>();
+            match size as u64 > max {
+                true => Err(ConvertError::TooLarge { max }),
+                false => Ok(scopes),
+            }
+        });
+        let scopes = match added {
+            Ok(scopes) => scopes,
+            Err(error) => {
+                self.dictionary.cut(mark);
+                return Err(error);
+            }
+        };
+        let mut profiles = 0;
+        for (labels, content, count) in scopes {
+            self.push(&labels, &content, u64::MAX)?;
+            profiles += count;
+        }
+        self.profiles += profiles;
+        Ok(profiles)
+    }
+
     fn add_sound(
         &mut self,
         labels: &Labels,
@@ -199,7 +239,7 @@ impl RequestBuilder {
         if profiles == 0 {
             return Ok(0);
         }
-        let max = self.options.max_bytes.min(MAX_BYTES);
+        let max = self.max_bytes();
         let keep = self.options.original_payload == OriginalPayload::Keep;
         let scope = Scope {
             name: labels.name().unwrap_or_default(),

@@ -2,6 +2,8 @@
 
 use crate::profile::wire::{len, put_bytes, put_varint};
 
+pub(super) use crate::profile::wire::{field_len, varint_len};
+
 /// Appends an integer, left out when it is 0, as proto3 does.
 #[inline]
 pub(super) fn put_int(out: &mut Vec<u8>, number: u32, value: u64) {
@@ -50,15 +52,4 @@ fn widen(out: &mut Vec<u8>, at: usize, length: usize) {
     let mut prefix = Vec::with_capacity(10);
     put_varint(&mut prefix, length as u64);
     out.splice(at..=at, prefix);
-}
-
-/// The bytes of a field whose content has `length` bytes.
-pub(super) fn field_len(length: usize) -> usize {
-    1 + varint_len(length as u64) + length
-}
-
-/// The bytes of an integer.
-#[inline]
-pub(super) fn varint_len(value: u64) -> usize {
-    (70 - (value | 1).leading_zeros() as usize) / 7
 }

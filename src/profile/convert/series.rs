@@ -4,10 +4,9 @@
 use super::{
     ConvertError,
     lookup::Lookup,
-    table::Table,
     value::{Plain, plain},
 };
-use crate::profile::Labels;
+use crate::profile::{Labels, interned::Table};
 use std::{collections::HashMap, rc::Rc};
 
 /// Which attributes of samples become labels.

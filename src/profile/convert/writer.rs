@@ -9,7 +9,6 @@ use super::{
     lookup::Lookup,
     put::{put_int, put_message},
     remap::Remap,
-    table::Table,
     value::{Plain, plain},
 };
 use crate::{
@@ -17,7 +16,10 @@ use crate::{
         common::v1::any_value::Value,
         profiles::v1development::{Location, Mapping},
     },
-    profile::wire::{put_bytes, put_varint},
+    profile::{
+        interned::Table,
+        wire::{put_bytes, put_varint},
+    },
 };
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;

@@ -1,15 +1,17 @@
 //! What is sent for a profile: checked, weighed, divided.
 //!
 //! A pprof must be readable; what else is broken is mended when it is converted.
+//! What parca-agent pushed becomes the bodies of an OTLP request here.
 //! An OTLP body was checked when its request came in, and is not looked at again.
 //! Weights are those of plain requests, which is what receivers limit.
 
 use super::settings::BodySettings;
 use crate::{
-    exporters::shared::{RuleObserver, halves},
+    exporters::shared::{RuleObserver, arrow::as_otlp, halves},
     pipeline::{Budget, Context, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
+        arrow::Arrow,
         convert::OriginalPayload,
         otlp::{self, Otlp, Request},
         pprof::Pprof,
@@ -17,6 +19,9 @@ use crate::{
     settings::ByteSize,
 };
 use std::{sync::Arc, time::SystemTime};
+
+/// The rule of a body that gives no OTLP.
+const UNCONVERTIBLE: &str = "unconvertible";
 
 /// The steps before sending, and their bounds.
 #[derive(Debug)]
@@ -83,7 +88,33 @@ impl Bodies {
         // One after the other goes into the same buffer.
         let needed = unseen.max().unwrap_or_default();
         let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
-        Ok(profiles.iter().cloned().map(|p| self.part(p)).collect())
+        let part = |profile: &Profile| match profile.body.as_arrow() {
+            Some(arrow) => self.of_arrow(profile, arrow, memory),
+            None => Ok(self.part(profile.clone())),
+        };
+        profiles.iter().map(part).collect()
+    }
+
+    /// The parts to send for what parca-agent pushed: one for each of its processes.
+    fn of_arrow(
+        &self,
+        profile: &Profile,
+        arrow: &Arrow,
+        memory: &Budget,
+    ) -> Result<Prepared, NoMemory> {
+        Ok(match as_otlp(profile, arrow, self.max_inflated, memory)? {
+            Ok(bodies) => {
+                let parts = bodies.into_iter().map(|body| self.part(body));
+                parts
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(|parts| parts.into_iter().flatten().collect())
+            }
+            Err(error) => {
+                let what = error.to_string();
+                self.rules.dropped(&profile.labels, UNCONVERTIBLE, &what);
+                Err(error.reason())
+            }
+        })
     }
 
     /// A part that is too large even alone, in smaller ones: a pprof by samples,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::profile::{
     Labels, NAME,
+    arrow::SyntheticArrow,
     convert::{OtlpOptions, RequestBuilder},
     otlp::{Compression, Request},
     pprof::{Pprof, SyntheticProfile, summarize},
@@ -100,4 +101,37 @@ fn what_cannot_be_decoded_is_told_and_alone_so() {
     assert_eq!(error.reason(), Reason::InvalidProfile);
     assert!(error.to_string().contains("table"), "{error}");
     assert!(all[1].is_ok());
+}
+
+#[test]
+fn what_parca_agent_pushed_becomes_pprofs_of_its_processes() {
+    let synthetic = SyntheticArrow::busy(1);
+    for arrow in [synthetic.v1().unwrap(), synthetic.v2().unwrap()] {
+        let profile = Profile {
+            labels: [("model", "apps")].into_iter().collect(),
+            body: Body::ParcaArrow(arrow),
+            received: UNIX_EPOCH,
+        };
+        let memory = Budget::new(u64::MAX);
+        let all = CONVERT
+            .all(std::slice::from_ref(&profile), &memory)
+            .unwrap();
+        assert_eq!(memory.used(), 0);
+        let pprofs = all[0].as_ref().unwrap();
+        assert_eq!(pprofs.len(), 12);
+        let sum = |profile: &Profile| totals(profile.body.as_pprof().unwrap())[0].1;
+        assert_eq!(pprofs.iter().map(sum).sum::<i64>(), 2_000);
+        let labels = pprofs[0].labels.to_string();
+        let expected = r#"{__name__="parca_agent", comm="proc-"#;
+        assert!(labels.starts_with(expected), "{labels}");
+        assert!(labels.ends_with(r#", model="apps"}"#), "{labels}");
+        // Without memory it is for later.
+        let needed = match &profile.body {
+            Body::ParcaArrow(arrow) => arrow.decoded(MAX).unwrap(),
+            _ => 0,
+        };
+        let memory = Budget::new(needed - 1);
+        assert!(CONVERT.all(&[profile], &memory).is_err());
+        assert_eq!(memory.used(), 0);
+    }
 }

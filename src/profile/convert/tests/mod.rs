@@ -1,5 +1,6 @@
 //! Tests of the conversions; what they share is here.
 
+mod arrow;
 mod fixtures;
 mod generate;
 mod hostile;

@@ -5,14 +5,13 @@
 //! and all others. Hashes are keyed at random: what is hashed comes from the
 //! network.
 
-use super::put::field_len;
-use crate::profile::wire::put_bytes;
+use super::wire::{field_len, put_bytes};
 use hashbrown::{HashTable, hash_table::Entry};
 use std::hash::{BuildHasher, RandomState};
 
 /// Entries counted from 0; entry 0 is there from the start.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(in crate::profile) struct Table {
     bytes: Vec<u8>,
     /// Where each entry ends.
     ends: Vec<usize>,
@@ -33,7 +32,7 @@ struct Indexed {
 
 impl Table {
     /// A table of one entry.
-    pub(super) fn new(zero: &[u8]) -> Self {
+    pub(in crate::profile) fn new(zero: &[u8]) -> Self {
         let mut table = Self {
             bytes: Vec::new(),
             ends: Vec::new(),
@@ -46,7 +45,7 @@ impl Table {
     }
 
     /// The place of an entry, which is added when it is new.
-    pub(super) fn intern(&mut self, content: &[u8]) -> u32 {
+    pub(in crate::profile) fn intern(&mut self, content: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(content);
         let (bytes, ends) = (&self.bytes, &self.ends);
         let is_it = |have: &Indexed| have.hash == hash && entry(bytes, ends, have.place) == content;
@@ -65,22 +64,22 @@ impl Table {
     }
 
     /// The bytes of an entry; none for a place beyond the end.
-    pub(super) fn get(&self, place: u32) -> &[u8] {
+    pub(in crate::profile) fn get(&self, place: u32) -> &[u8] {
         entry(&self.bytes, &self.ends, place)
     }
 
     /// The number of entries.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::profile) fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// The bytes that [`Table::put`] writes.
-    pub(super) fn encoded_len(&self) -> usize {
+    pub(in crate::profile) fn encoded_len(&self) -> usize {
         self.encoded
     }
 
     /// Removes all entries from place `len` on.
-    pub(super) fn cut(&mut self, len: usize) {
+    pub(in crate::profile) fn cut(&mut self, len: usize) {
         for place in (len..self.ends.len()).rev() {
             let content = entry(&self.bytes, &self.ends, place as u32);
             let hash = self.hasher.hash_one(content);
@@ -95,7 +94,7 @@ impl Table {
     }
 
     /// Appends all entries as fields of this number.
-    pub(super) fn put(&self, out: &mut Vec<u8>, number: u32) {
+    pub(in crate::profile) fn put(&self, out: &mut Vec<u8>, number: u32) {
         for place in 0..self.ends.len() {
             put_bytes(out, number, self.get(place as u32));
         }

@@ -1,0 +1,7 @@
+mod bodies;
+mod fixtures;
+mod hostile;
+mod meaning;
+
+/// More than any message of tests has.
+const MAX: u64 = 1 << 26;
