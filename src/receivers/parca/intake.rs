@@ -178,7 +178,9 @@ impl Intake {
     /// What makes a call of `method` with these messages the same as another one.
     pub(super) fn key(&self, method: &str, head: &Head, messages: &[&Bytes]) -> seen::Key {
         let metadata = self.metadata(head);
+        let name = head.peer.name().map(|name| ("", &**name));
         let whom = metadata.iter().map(|label| (&*label.name, &*label.value));
+        let whom = whom.chain(name);
         let messages: Vec<&[u8]> = messages.iter().map(|bytes| &bytes[..]).collect();
         seen::key(method, whom, &messages)
     }
@@ -194,6 +196,7 @@ impl Intake {
         if profiles.is_empty() {
             return Ok(Taken::Now);
         }
+        let profiles = self.admit(head, profiles)?;
         let claim = match self.seen.turn(key, is_retry(head)).await {
             Turn::New(claim) => claim,
             Turn::Duplicate => {
@@ -218,8 +221,20 @@ impl Intake {
         Ok(Taken::Now)
     }
 
+    /// The profiles with what their sender's identity stamps on them, if it may
+    /// send all of them.
+    fn admit(&self, head: &Head, profiles: Vec<Profile>) -> Result<Vec<Profile>, Failure> {
+        let count = profiles.len() as u64;
+        let admitted = profiles.into_iter().map(|profile| head.peer.admit(profile));
+        admitted.collect::<Result<_, Reason>>().map_err(|reason| {
+            self.out.refuse(count, reason);
+            refused(&Refusal::permanent(reason))
+        })
+    }
+
     fn metadata(&self, head: &Head) -> Labels {
-        self.picked.of(&head.headers).collect()
+        let arrived = self.picked.of(&head.headers).collect();
+        head.peer.metadata(arrived)
     }
 }
 
@@ -246,6 +261,7 @@ fn refused(refusal: &Refusal) -> Failure {
             let kind = match refusal.reason {
                 Reason::TooLarge => Kind::TooLarge,
                 Reason::InvalidProfile | Reason::InvalidLabels => Kind::Invalid,
+                Reason::NotAllowed => Kind::Denied,
                 _ => Kind::Internal,
             };
             Failure::new(kind, message)

@@ -6,7 +6,7 @@
 
 use super::{Message, framing::Framing};
 use crate::net::serve::{
-    Coding, Failure, Reading,
+    Coding, Failure, InFlight, Reading,
     body::{Patience, Pieces},
 };
 use bytes::Bytes;
@@ -28,10 +28,14 @@ pub struct Messages {
 // === impl Messages ===
 
 impl Messages {
-    /// Messages of `body`; between two pieces of it there may be `idle`.
-    pub(super) fn new(body: Incoming, coding: Coding, reading: Reading, idle: Patience) -> Self {
+    /// Messages of `body`, charged to who sends them; between two pieces of it there may be `idle`.
+    pub(super) fn new(
+        body: Incoming,
+        share: Option<InFlight>,
+        (coding, reading, idle): (Coding, Reading, Patience),
+    ) -> Self {
         Self {
-            pieces: Pieces::new(body, Duration::ZERO, None),
+            pieces: Pieces::new(body, Duration::ZERO, None).charged_to(share),
             framing: Framing::default(),
             rest: Bytes::new(),
             coding,
