@@ -74,6 +74,21 @@ const RECEIVERS: &[ReceiverType] = &[
         build_parts: None,
     },
     ReceiverType {
+        ty: ComponentType::new::<receivers::parca::Settings>(
+            Kind::Receiver,
+            "parca",
+            "takes what agents push to a Parca",
+        ),
+        build: |node, context| {
+            Ok(Box::new(built(
+                node,
+                context,
+                receivers::parca::Settings::build,
+            )?))
+        },
+        build_parts: None,
+    },
+    ReceiverType {
         ty: ComponentType::new::<receivers::pprof::Settings>(
             Kind::Receiver,
             "pprof",

@@ -10,12 +10,19 @@ const PROTOS: &[&str] = &[
     "google/pprof/profile.proto",
     "google/rpc/status.proto",
     "opentelemetry/collector/profiles/v1development/profiles_service.proto",
+    "parca/debuginfo/v1alpha1/debuginfo.proto",
     "parca/profilestore/v1alpha1/profilestore.proto",
+    "parca/telemetry/v1alpha1/telemetry.proto",
     "profile_relay/queue/v1/record.proto",
 ];
 
 /// What reflection tells about: the services that are served.
-const SERVED: &[&str] = &["opentelemetry/collector/profiles/v1development/profiles_service.proto"];
+const SERVED: &[&str] = &[
+    "opentelemetry/collector/profiles/v1development/profiles_service.proto",
+    "parca/debuginfo/v1alpha1/debuginfo.proto",
+    "parca/profilestore/v1alpha1/profilestore.proto",
+    "parca/telemetry/v1alpha1/telemetry.proto",
+];
 
 /// What only tests speak: clients that read back.
 const TEST_PROTOS: &[&str] = &["parca/query/v1alpha1/query.proto"];

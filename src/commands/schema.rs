@@ -53,15 +53,65 @@ const LABELLED: &[(&str, &str, &str)] = &[
     (
         "profile_relay_receiver_requests_total",
         "receiver,protocol,outcome",
-        "Requests of a push receiver by how they ended: `ok`; `invalid`, `too_large`, \
+        "Requests of a push receiver by how they ended (of a `parca` receiver the protocol is the \
+         call): `ok`; `invalid`, `too_large`, \
          `unsupported` (not to be sent again); `busy` (max_concurrent_requests), `unavailable` \
          (memory, queues), `late` (deadlines), to be sent again after a wait; `broken` (the \
-         client went away), `internal`",
+         client went away), `internal`; `unauthenticated`, `denied` (auth.identities)",
+    ),
+    (
+        "profile_relay_receiver_turned_away_requests_total",
+        "receiver,protocol,reason",
+        "Requests refused for who sends them, before their bodies were read: `no_credentials`, \
+         `wrong_credentials`, `certificate_revoked`, `not_listed` (not to be sent again); \
+         `auth_unavailable` (the issuer's keys), `request_rate`, `bytes_in_flight`, to be sent \
+         again after a wait",
+    ),
+    (
+        "profile_relay_receiver_closed_connections_total",
+        "receiver,protocol,reason",
+        "Connections ended for what their clients did or did not do: `no_certificate`, \
+         `wrong_certificate`, `handshake`, `handshake_timeout`; `silent` (no HTTP), `stranger` \
+         (nothing let in), `made_room` (the same, while others wait), `certificate_revoked`, \
+         `slow_headers`, `headers` (too large), `cancelled_requests`, `flood`, `protocol`",
+    ),
+    (
+        "profile_relay_tls_certificate_expires_timestamp_seconds",
+        "component,file",
+        "When the certificate in a file (or key of the configuration) ends, in seconds since the \
+         epoch: of a chain the first, of authorities the last",
     ),
     (
         "profile_relay_receiver_paced_requests_total",
         "receiver,protocol",
         "Requests that waited (`pacing`) for others to leave before their bodies were read",
+    ),
+    (
+        "profile_relay_receiver_duplicate_profiles_total",
+        "receiver",
+        "Profiles of agents' retries that had been taken already, and went nowhere",
+    ),
+    (
+        "profile_relay_receiver_arrow_profiles_total",
+        "receiver,schema",
+        "Arrow profiles that were taken, by the version of their schema: `v1` (`Write`), `v2` \
+         (`WriteArrow`)",
+    ),
+    (
+        "profile_relay_receiver_client_requests_total",
+        "receiver,user_agent",
+        "Calls of agents by what they call themselves; the seventeenth name and later ones are \
+         `other`",
+    ),
+    (
+        "profile_relay_receiver_debuginfo_cached_answers_total",
+        "receiver",
+        "Questions about debug symbols that were answered without asking the upstream",
+    ),
+    (
+        "profile_relay_receiver_debuginfo_uploaded_bytes_total",
+        "receiver,strategy",
+        "Bytes of debug symbols that were passed on: by `grpc`, or to a `signed_url`",
     ),
     (
         "profile_relay_receiver_accepted_profiles_total",

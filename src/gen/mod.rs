@@ -11,6 +11,11 @@ pub mod pprof {
     include!("google.pprof.rs");
 }
 
+/// Debug information for Parca.
+pub mod debuginfo {
+    include!("parca.debuginfo.v1alpha1.rs");
+}
+
 /// Parca's profile store.
 pub mod profilestore {
     include!("parca.profilestore.v1alpha1.rs");
@@ -24,6 +29,11 @@ pub mod queue {
 /// Details of gRPC errors.
 pub mod rpc {
     include!("google.rpc.rs");
+}
+
+/// What agents of Parca tell of themselves.
+pub mod telemetry {
+    include!("parca.telemetry.v1alpha1.rs");
 }
 
 /// OTLP, in the folders that its packages ask for.

@@ -128,6 +128,11 @@ impl Permit {
         }
     }
 
+    /// Takes over what `other`, of the same budget, holds.
+    pub fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Holds `bytes` from now on, more or less than before; on `false` nothing
     /// changed.
     #[must_use]

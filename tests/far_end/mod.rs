@@ -16,6 +16,7 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 pub mod damage;
+pub mod generation;
 mod life;
 pub mod pprof;
 pub mod real;
@@ -23,6 +24,7 @@ pub mod rules;
 mod server;
 
 use bytes::Bytes;
+use generation::{Asked, Generation, StoredArrow, StoredFile};
 use life::Life;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -66,6 +68,10 @@ pub struct Behaviour {
     pub max_http_body: Option<usize>,
     /// The `authorization` that requests must carry.
     pub authorization: Option<String>,
+    /// Which Parca it is.
+    pub generation: Generation,
+    /// Which stacks a `Write` is asked for.
+    pub asked: Asked,
     /// TLS, with ALPN `h2`; plaintext without.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -128,6 +134,16 @@ pub struct SeenRequest {
 pub struct Log {
     /// What is stored.
     pub stored: Vec<StoredProfile>,
+    /// Arrow that is stored.
+    pub arrow: Vec<StoredArrow>,
+    /// Debug symbols that are stored.
+    pub files: Vec<StoredFile>,
+    /// The build ids of files that were asked about.
+    pub asked: Vec<String>,
+    /// The ids of uploads that were finished.
+    pub finished: Vec<String>,
+    /// Uploads that ended before their end.
+    pub cut: usize,
     /// Requests in the order in which they were answered.
     pub requests: Vec<SeenRequest>,
     /// Why the store ended, or would end at a query.
@@ -164,6 +180,8 @@ impl Default for Behaviour {
             max_message: 64 << 20,
             max_http_body: None,
             authorization: None,
+            generation: Generation::default(),
+            asked: Asked::default(),
             tls: None,
         }
     }

@@ -1,7 +1,7 @@
 //! HTTP/2 and gRPC as Parca's server speaks them, by hand, so that every
 //! misbehaviour of the wire can be had.
 
-use super::{Fault, SeenRequest, life::Process, rules};
+use super::{Fault, SeenRequest, generation, life::Process, rules};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{
     Reason, RecvStream,
@@ -42,8 +42,10 @@ struct Socket {
 }
 
 /// What a request comes to on the wire.
-enum Answer {
+pub(super) enum Answer {
     Grpc(Code, String),
+    /// Success, with this message.
+    Message(Bytes),
     Throttle(Duration),
     Http(u16),
     ResetStream(Reason),
@@ -52,8 +54,8 @@ enum Answer {
 }
 
 /// What the requests of one connection share.
-struct Wire {
-    process: Arc<Process>,
+pub(super) struct Wire {
+    pub(super) process: Arc<Process>,
     reset: Arc<AtomicBool>,
     broken: Notify,
 }
@@ -122,8 +124,18 @@ async fn go_away<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T
 }
 
 async fn handle(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, wire: Arc<Wire>) {
-    match answer(request, &wire).await {
-        Answer::Grpc(Code::Ok, _) => ok(&mut respond),
+    let answer = match request.uri().path() {
+        generation::WRITE | generation::UPLOAD if !wire.is_authorized(request.headers()) => {
+            Some(unauthorized())
+        }
+        generation::WRITE => generation::write(request, &mut respond, &wire).await,
+        generation::UPLOAD => generation::upload(request, &mut respond, &wire).await,
+        _ => Some(answer(request, &wire).await),
+    };
+    let Some(answer) = answer else { return };
+    match answer {
+        Answer::Message(message) => ok(&mut respond, &message),
+        Answer::Grpc(Code::Ok, _) => ok(&mut respond, b""),
         Answer::Grpc(code, message) => status(&mut respond, code, &message, None),
         Answer::Throttle(after) => {
             status(
@@ -161,18 +173,17 @@ async fn answer(request: Request<RecvStream>, wire: &Wire) -> Answer {
             return Answer::Grpc(Code::Unknown, text.into());
         }
     };
-    if let Some(wanted) = &behaviour.authorization
-        && head.headers.get("authorization").map(HeaderValue::as_bytes) != Some(wanted.as_bytes())
-    {
-        return Answer::Grpc(Code::Unauthenticated, "unauthorized".into());
-    }
-    if head.uri.path() != WRITE_RAW {
-        return Answer::Grpc(Code::Unimplemented, "unknown method".into());
+    if !wire.is_authorized(&head.headers) {
+        return unauthorized();
     }
     let message = match message(body, &head.headers, behaviour.max_message) {
         Ok(message) => message,
         Err((code, text)) => return Answer::Grpc(code, text),
     };
+    if head.uri.path() != WRITE_RAW {
+        let unknown = || Answer::Grpc(Code::Unimplemented, "unknown method".into());
+        return generation::unary(head.uri.path(), &message, wire).unwrap_or_else(unknown);
+    }
     let request = match WriteRawRequest::decode(message.clone()) {
         Ok(request) => request,
         Err(error) => {
@@ -208,16 +219,7 @@ async fn write_raw(request: &WriteRawRequest, mut seen: SeenRequest, wire: &Wire
         Fault::Slow(delay) => delay,
         _ => Duration::ZERO,
     };
-    let (answer, store) = match fault {
-        Fault::Usual | Fault::Slow(_) => (Answer::Grpc(Code::Ok, String::new()), true),
-        Fault::StoreThenReset => (Answer::ResetConnection, true),
-        Fault::Status(code, text) => (Answer::Grpc(code, text), false),
-        Fault::Throttle(after) => (Answer::Throttle(after), false),
-        Fault::Http(code) => (Answer::Http(code), false),
-        Fault::Reset | Fault::ResetEarly => (Answer::ResetConnection, false),
-        Fault::ResetStream(code) => (Answer::ResetStream(code.into()), false),
-        Fault::Hang | Fault::Crash => (Answer::Nothing, false),
-    };
+    let (answer, store) = plan(fault);
     let answer = if store {
         store_or_refuse(request, answer, wire).await
     } else {
@@ -227,6 +229,20 @@ async fn write_raw(request: &WriteRawRequest, mut seen: SeenRequest, wire: &Wire
     shared.record(|log| log.requests.push(seen));
     sleep(delay).await;
     answer
+}
+
+/// What a fault answers, and whether the request is stored.
+pub(super) fn plan(fault: Fault) -> (Answer, bool) {
+    match fault {
+        Fault::Usual | Fault::Slow(_) => (Answer::Grpc(Code::Ok, String::new()), true),
+        Fault::StoreThenReset => (Answer::ResetConnection, true),
+        Fault::Status(code, text) => (Answer::Grpc(code, text), false),
+        Fault::Throttle(after) => (Answer::Throttle(after), false),
+        Fault::Http(code) => (Answer::Http(code), false),
+        Fault::Reset | Fault::ResetEarly => (Answer::ResetConnection, false),
+        Fault::ResetStream(code) => (Answer::ResetStream(code.into()), false),
+        Fault::Hang | Fault::Crash => (Answer::Nothing, false),
+    }
 }
 
 async fn store_or_refuse(request: &WriteRawRequest, answer: Answer, wire: &Wire) -> Answer {
@@ -325,7 +341,12 @@ fn texts(headers: &HeaderMap) -> std::collections::BTreeMap<String, String> {
         .collect()
 }
 
-fn ok(respond: &mut SendResponse<Bytes>) {
+fn unauthorized() -> Answer {
+    Answer::Grpc(Code::Unauthenticated, "unauthorized".into())
+}
+
+/// Success, with a message.
+pub(super) fn ok(respond: &mut SendResponse<Bytes>, message: &[u8]) {
     let head = Response::builder()
         .header("content-type", "application/grpc")
         .body(())
@@ -335,7 +356,9 @@ fn ok(respond: &mut SendResponse<Bytes>) {
     };
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    if stream.send_data(Bytes::from_static(&[0; 5]), false).is_ok() {
+    let length = u32::try_from(message.len()).expect("a short message");
+    let framed = [&[0], &length.to_be_bytes()[..], message].concat();
+    if stream.send_data(framed.into(), false).is_ok() {
         let _ = stream.send_trailers(trailers);
     }
 }
@@ -396,12 +419,23 @@ fn html(respond: &mut SendResponse<Bytes>, code: u16) {
     }
 }
 
+// === impl Wire ===
+
+impl Wire {
+    fn is_authorized(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get("authorization");
+        let behaviour = self.process.shared.behaviour();
+        let wanted = behaviour.authorization.as_deref();
+        wanted.is_none_or(|wanted| given.is_some_and(|given| given.as_bytes() == wanted.as_bytes()))
+    }
+}
+
 // === impl Answer ===
 
 impl Answer {
     fn name(&self) -> String {
         match self {
-            Self::Grpc(Code::Ok, _) => "ok".into(),
+            Self::Grpc(Code::Ok, _) | Self::Message(_) => "ok".into(),
             Self::Grpc(code, text) => format!("{code:?}: {text}"),
             Self::Throttle(_) => "throttle".into(),
             Self::Http(code) => format!("http {code}"),

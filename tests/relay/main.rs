@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 #![allow(unreachable_pub, reason = "a test program is no library")]
 
+#[path = "../support/agent.rs"]
+mod agent;
 #[path = "../far_end/mod.rs"]
 mod far_end;
 #[path = "../gen/mod.rs"]
@@ -23,12 +25,14 @@ mod recorder;
 mod schema;
 mod target;
 
+mod agents;
 mod bad_targets;
 mod commands;
 mod crashes;
 mod disk_queue;
 mod exit_codes;
 mod file_sd;
+mod gate;
 mod killer;
 mod memory;
 mod namespaces;

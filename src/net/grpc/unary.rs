@@ -1,4 +1,4 @@
-//! One unary call whose message is in bytes already.
+//! Calls whose messages are in bytes already.
 //!
 //! A generated client encodes a message, and compresses it if asked to. A body
 //! that is passed on as it came, compressed by whoever made it, needs neither:
@@ -7,7 +7,7 @@
 
 use super::{GrpcChannel, failure};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::{
@@ -50,20 +50,23 @@ impl GrpcChannel {
         mut headers: HeaderMap,
         message: Message,
     ) -> Result<Option<Message>, Status> {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
         if let Some(encoding) = &message.encoding {
             headers.insert("grpc-encoding", encoding.clone());
         }
-        let mut request = Request::new(Body::new(Framed::new(message)?));
-        *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = Uri::from_static(path);
-        *request.headers_mut() = headers;
-        let (parts, body) = self.0.call(request).await?.into_parts();
+        let body = Body::new(Framed::new(message)?);
+        self.streamed(&Uri::from_static(path), headers, body).await
+    }
+
+    /// The same with messages that are framed already, such as those that somebody
+    /// streams through. It ends when the body fails.
+    pub async fn streamed(
+        &self,
+        path: &Uri,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Option<Message>, Status> {
+        let response = self.pass(path, headers, body).await?;
+        let (parts, body) = response.into_parts();
         if let Some(status) = Status::from_header_map(&parts.headers) {
             return done(status).map(|()| None);
         }
@@ -71,6 +74,26 @@ impl GrpcChannel {
         let status = trailers.as_ref().and_then(Status::from_header_map);
         done(status.unwrap_or_else(failure::no_status))?;
         Ok(unframed(&frame, parts.headers.get("grpc-encoding")))
+    }
+
+    /// Passes a call on; the answer as it comes.
+    pub async fn pass(
+        &self,
+        path: &Uri,
+        mut headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response<Body>, Status> {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = path.clone();
+        *request.headers_mut() = headers;
+        self.0.call(request).await
     }
 }
 

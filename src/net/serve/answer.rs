@@ -1,6 +1,10 @@
 //! The bodies of responses.
 
-use super::{Failure, Kind, activity::Busy};
+use super::{
+    Failure, Kind,
+    activity::Busy,
+    grpc::stream::{Next, Outgoing},
+};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
@@ -11,8 +15,8 @@ use std::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The body of a response: nothing, one piece, one piece and trailers, or what
-/// another gRPC service streams.
+/// The body of a response: nothing, one piece, one piece and trailers, what a
+/// conversation says, or what another gRPC service streams.
 #[derive(Debug)]
 pub struct Answer {
     content: Content,
@@ -26,6 +30,7 @@ enum Content {
         data: Option<Bytes>,
         trailers: Option<Box<HeaderMap>>,
     },
+    Talking(Outgoing),
     Streamed {
         body: tonic::body::Body,
         stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -49,6 +54,14 @@ impl Answer {
     /// One piece, then trailers.
     pub fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
         Self::of(Some(data), Some(trailers.into()))
+    }
+
+    /// What a conversation says.
+    pub(super) fn talking(outgoing: Outgoing) -> Self {
+        Self {
+            content: Content::Talking(outgoing),
+            busy: None,
+        }
     }
 
     /// What a tonic service answers, possibly for ever: ended at `stop`.
@@ -92,6 +105,11 @@ impl Body for Answer {
                 Some(data) => Some(Ok(Frame::data(data))),
                 None => trailers.take().map(|map| Ok(Frame::trailers(*map))),
             }),
+            Content::Talking(outgoing) => outgoing.poll_next(cx).map(|next| match next {
+                Next::Data(data) => Some(Ok(Frame::data(data))),
+                Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+                Next::Nothing => None,
+            }),
             Content::Streamed { ended: true, .. } => Poll::Ready(None),
             Content::Streamed { body, stop, ended } => match Pin::new(body).poll_frame(cx) {
                 Poll::Pending if stop.as_mut().poll(cx).is_ready() => {
@@ -106,6 +124,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Piece { data, trailers } => data.is_none() && trailers.is_none(),
+            Content::Talking(_) => false,
             Content::Streamed { body, ended, .. } => *ended || body.is_end_stream(),
         }
     }
@@ -119,6 +138,7 @@ impl Body for Answer {
             Content::Piece { data, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
             }
+            Content::Talking(_) => SizeHint::default(),
             Content::Streamed { body, .. } => body.size_hint(),
         }
     }

@@ -1,11 +1,6 @@
 //! From the bytes of a request to the pipeline, whatever brought them.
 
-use super::{
-    metrics::{Outcome, Requests},
-    other_signal,
-    pace::Pace,
-    settings::Settings,
-};
+use super::{other_signal, settings::Settings};
 use crate::{
     net::serve::{Coding, Encoding, Failure, Kind, Peer, Reading, Received},
     pipeline::{Context, Entry, Permit, Reason, Refusal, RefusalKind},
@@ -17,6 +12,7 @@ use crate::{
         },
         pprof::claimed_size,
     },
+    receivers::shared::{Gate, Requests, no_memory},
     runtime::blocking,
 };
 use bytes::Bytes;
@@ -37,11 +33,8 @@ const FIRST: u64 = 64 << 10;
 pub(super) struct Intake {
     receiver: Arc<str>,
     out: Entry,
+    gate: Gate,
     requests: Requests,
-    /// Requests at a time.
-    places: Semaphore,
-    limit: u32,
-    pace: Pace,
     /// Large requests that are worked on at a time.
     cores: Semaphore,
 }
@@ -83,16 +76,12 @@ impl Intake {
         settings: &Settings,
         requests: Requests,
     ) -> Self {
-        let limit = settings.max_concurrent_requests;
-        let pace = Pace::new(settings.pacing.clone(), requests.paced());
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
             receiver: context.id.shared(),
             out,
+            gate: Gate::new(settings.max_concurrent_requests, &settings.pacing),
             requests,
-            places: Semaphore::new(limit as usize),
-            limit,
-            pace,
             cores: Semaphore::new(cores),
         }
     }
@@ -103,27 +92,7 @@ impl Intake {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        let open = self.requests.open(peer);
-        let result = match self.places.try_acquire() {
-            Ok(_place) => {
-                self.pace.turn().await;
-                serving.await
-            }
-            Err(_) => Err(self.busy()),
-        };
-        match &result {
-            Ok(()) => open.end(Outcome::Ok, ""),
-            Err(failure) => open.end(Outcome::Failed(failure.kind()), failure.message()),
-        }
-        result
-    }
-
-    fn busy(&self) -> Failure {
-        let message = format!(
-            "{} requests are in flight, and max_concurrent_requests allows no more: try again later",
-            self.limit
-        );
-        Failure::new(Kind::Busy, message)
+        self.gate.serve(&self.requests, peer, serving).await
     }
 
     /// What is said about a path that is not served.
@@ -144,7 +113,7 @@ impl Intake {
             receiver: self.receiver.clone(),
             transport,
             peer: Some(peer.address()),
-            metadata,
+            metadata: peer.metadata(metadata),
         }
     }
 
@@ -154,26 +123,32 @@ impl Intake {
         &self,
         parcel: Parcel,
         reading: &Reading,
-        origin: Origin,
+        (peer, origin): (&Peer, Origin),
         is_late: impl Fn() -> bool,
     ) -> Result<(), Failure> {
         let (request, permit) = self.read(parcel, reading).await?;
         if request.profiles() == 0 {
             return Ok(());
         }
+        let counted = request.profiles();
         let bodies = Arc::new(request).bodies();
         if is_late() {
             let message = "the client's deadline passed before its profiles were taken";
             return Err(Failure::new(Kind::Late, message));
         }
         let received = SystemTime::now();
-        let profiles = bodies.into_iter().map(|(labels, otlp)| Profile {
-            labels,
-            body: Body::Otlp(otlp),
-            received,
+        let profiles = bodies.into_iter().map(|(labels, otlp)| {
+            peer.admit(Profile {
+                labels,
+                body: Body::Otlp(otlp),
+                received,
+            })
         });
-        let batch =
-            Batch::new(origin, profiles.collect()).charged(Arc::new(self.pace.hold(permit)));
+        let profiles: Vec<_> = profiles.collect::<Result<_, Reason>>().map_err(|reason| {
+            self.out.refuse(counted, reason);
+            refused(&Refusal::permanent(reason))
+        })?;
+        let batch = Batch::new(origin, profiles).charged(Arc::new(self.gate.hold(permit)));
         self.out
             .offer(batch)
             .await
@@ -255,20 +230,6 @@ fn claimed(wire: &Bytes, compression: Compression) -> u64 {
     }
 }
 
-/// What is said when memory is missing: it may pass later, unless it needs more
-/// than there ever is.
-fn no_memory(needed: u64, reading: &Reading) -> Failure {
-    if needed <= reading.memory.largest() {
-        return reading.no_memory();
-    }
-    let message = format!(
-        "the request needs {needed} bytes of memory or more to be read, and service.memory.limit \
-         leaves {} for requests: send less at a time or raise it",
-        reading.memory.largest()
-    );
-    Failure::new(Kind::TooLarge, message)
-}
-
 /// A refusal of the pipeline, for the client.
 fn refused(refusal: &Refusal) -> Failure {
     let message = format!("the profiles were not taken: {}", refusal.reason.describe());
@@ -278,6 +239,7 @@ fn refused(refusal: &Refusal) -> Failure {
             let kind = match refusal.reason {
                 Reason::TooLarge => Kind::TooLarge,
                 Reason::InvalidProfile | Reason::InvalidLabels => Kind::Invalid,
+                Reason::NotAllowed => Kind::Denied,
                 _ => Kind::Internal,
             };
             Failure::new(kind, message)

@@ -13,27 +13,27 @@
 //!   inflated once to be walked, in memory that was charged before.
 //! - Success is answered once every exporter that must have the profiles has
 //!   them. There is no partial success: a request is taken whole or refused.
-//! - Senders are slowed down to the pace of what leaves before a queue fills (`pace`).
+//! - Senders are slowed down to the pace of what leaves before a queue fills (`receivers::shared`).
 //! - Every refusal that may pass later tells the client how long to wait, in
 //!   both protocols; without that a Collector gives up on some of them.
 //! - The number of a request's profiles is counted by the pipeline; requests by
-//!   their outcome are counted here (`metrics`).
+//!   their outcome are counted by what push receivers share.
 
 mod grpc;
 mod http;
 mod intake;
-mod metrics;
-mod pace;
 mod settings;
 mod version;
 
-pub use self::settings::{GrpcProtocol, HttpProtocol, Pacing, Protocols, Settings};
+pub use self::settings::{GrpcProtocol, HttpProtocol, Protocols, Settings};
+pub use crate::receivers::shared::Pacing;
 
-use self::{grpc::Export, http::Profiles, intake::Intake, metrics::RequestMetrics};
+use self::{grpc::Export, http::Profiles, intake::Intake};
 use crate::{
     r#gen,
-    net::serve::{Handler, Plan, Server, WithHeaders, grpc::GrpcHandler},
+    net::serve::{Plan, Server, grpc::GrpcHandler},
     pipeline::{Context, Entry, Receiver, ReceiverError},
+    receivers::shared::RequestMetrics,
     runtime::Tasks,
     settings::{ComponentSettings, Problem},
 };
@@ -129,14 +129,16 @@ impl OtlpReceiver {
 
 async fn listen(
     context: &Context,
-    protocol: &str,
+    protocol: &'static str,
     plan: &Option<Plan>,
 ) -> Result<Option<Server>, ReceiverError> {
     let Some(plan) = plan else {
         return Ok(None);
     };
     let owner = format!("{} {protocol}", context.id);
-    let bound = plan.clone().bind(&context.sockets, &owner).await;
+    let plan = plan.clone();
+    let plan = plan.observed(&context.metrics, &context.id, protocol);
+    let bound = plan.bind(&context.sockets, &owner).await;
     bound.map(Some).map_err(|error| ReceiverError::Bind {
         endpoint: error.endpoint.clone(),
         source: error.into_source(),
@@ -194,10 +196,7 @@ impl Bound {
         let settings = &protocol.server;
         let reading = settings.reading(&self.context.memory);
         let picked = settings.include_metadata.picked();
-        let handler: Arc<dyn Handler> =
-            Arc::new(Profiles::new(self.intake("http", out), reading, picked));
-        let handler =
-            WithHeaders::around(handler, settings.cors.clone(), &settings.response_headers);
+        let handler = Arc::new(Profiles::new(self.intake("http", out), reading, picked));
         let ending = self.context.ending.clone();
         let (memory, stop) = (self.context.memory.clone(), stop.clone());
         tasks.spawn("otlp http", async move {

@@ -2,7 +2,8 @@
 
 use crate::{
     net::serve::{GrpcServerSettings, HttpServerSettings},
-    settings::{ByteSize, ComponentSettings, Duration, Problem},
+    receivers::shared::Pacing,
+    settings::{ComponentSettings, Problem},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,17 +18,6 @@ pub struct Settings {
     pub max_concurrent_requests: u32,
     /// Senders that are faster than what is behind them.
     pub pacing: Pacing,
-}
-
-/// When senders are slowed down to the pace of what leaves, before a queue fills.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default)]
-pub struct Pacing {
-    /// While so much of one protocol is on its way, a request's body is read when
-    /// another request has left. What fits the CPU's caches costs least to pass on.
-    pub above: ByteSize,
-    /// The longest that a request waits for that; `0` for not at all.
-    pub max_wait: Duration,
 }
 
 /// The protocols. One that is not given is not served; one that is given
@@ -72,17 +62,6 @@ impl Default for Settings {
             protocols: Protocols::default(),
             max_concurrent_requests: 1_024,
             pacing: Pacing::default(),
-        }
-    }
-}
-
-// === impl Pacing ===
-
-impl Default for Pacing {
-    fn default() -> Self {
-        Self {
-            above: ByteSize::new(8 << 20),
-            max_wait: Duration::from_secs(1),
         }
     }
 }

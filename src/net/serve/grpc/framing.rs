@@ -5,6 +5,8 @@ use super::super::{
     Failure, Kind, Received,
     body::{Buffer, Reading},
 };
+use bytes::Bytes;
+use std::mem;
 
 /// The length of the prefix.
 pub(super) const PREFIX: usize = 5;
@@ -43,6 +45,36 @@ impl Framing {
         match &mut self.message {
             Some(frame) if !piece.is_empty() => frame.push(reading, piece),
             _ => Ok(()),
+        }
+    }
+
+    /// Takes what belongs to the next of several messages off `piece`; whether the
+    /// message is compressed, and the message, once it is complete.
+    pub(super) fn take(
+        &mut self,
+        reading: &Reading,
+        piece: &mut Bytes,
+    ) -> Result<Option<(bool, Received)>, Failure> {
+        while !piece.is_empty() {
+            let part = piece.split_to(piece.len().min(self.missing()));
+            self.feed(reading, &part)?;
+            if self.message.is_some() && self.missing() == 0 {
+                return mem::take(self).finish().map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether no message has begun.
+    pub(super) fn is_between(&self) -> bool {
+        self.have == 0
+    }
+
+    /// The bytes to the end of the prefix, or then to that of the message.
+    fn missing(&self) -> usize {
+        match &self.message {
+            None => PREFIX - self.have,
+            Some(frame) => usize::try_from(frame.length - frame.buffer.len()).unwrap_or(usize::MAX),
         }
     }
 
@@ -125,6 +157,27 @@ mod tests {
             assert!(compressed);
             assert_eq!(received.bytes, "a message");
             assert_eq!(reading.memory.used(), 9);
+        }
+    }
+
+    #[test]
+    fn several_messages_are_told_apart_in_pieces_of_any_size() {
+        let wire = [framed(0, b"one"), framed(1, b""), framed(0, b"three")].concat();
+        for size in 1..=wire.len() {
+            let (reading, mut framing) = (reading(), Framing::default());
+            let mut found = Vec::new();
+            for piece in wire.chunks(size) {
+                let mut piece = Bytes::copy_from_slice(piece);
+                while let Some((compressed, received)) = framing.take(&reading, &mut piece).unwrap()
+                {
+                    assert_eq!(reading.memory.used(), received.bytes.len() as u64);
+                    found.push((compressed, received.bytes));
+                }
+            }
+            assert!(framing.is_between());
+            let all = [(false, "one"), (true, ""), (false, "three")];
+            assert_eq!(found, all.map(|(flag, text)| (flag, Bytes::from(text))));
+            assert_eq!(reading.memory.used(), 0);
         }
     }
 

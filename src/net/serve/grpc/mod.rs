@@ -1,24 +1,32 @@
-//! Unary gRPC calls, straight over HTTP/2.
+//! gRPC calls, straight over HTTP/2.
 //!
 //! A codec would inflate a message before anybody could ask whether that is
 //! wanted. Here a [`Method`] gets the bytes as they came and how they are
 //! compressed, and decides what to refuse before the message is read at all.
-//! Health and reflection are tonic's own services, beside the methods.
+//! A [`Conversation`] has messages in both directions. An [`Exchange`] makes its
+//! whole answer itself. Health and reflection are tonic's own services, beside the
+//! methods.
 
 mod framing;
+mod messages;
 mod side;
+pub(super) mod stream;
 
-pub use self::side::Health;
+pub use self::{
+    messages::Messages,
+    side::Health,
+    stream::{Conversation, Conversing, Replies},
+};
 
 use self::{framing::Framing, side::Side};
 use super::{
-    Answer, Answering, Coding, Failure, Handler, Kind, Peer, Received,
+    Answer, Answering, Coding, Failure, Handler, InFlight, Kind, Patience, Peer, Received,
     body::{Pieces, Reading, discard},
 };
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, Uri, Version, header,
 };
 use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
@@ -37,6 +45,14 @@ pub trait Method: Send + Sync + 'static {
     /// Answers one call with an encoded message. Nothing of the request's body
     /// has been read when this is called. Dropped when the client goes away.
     async fn call(&self, head: Head, body: MessageBody) -> Result<Bytes, Failure>;
+}
+
+/// A method that makes its whole answer itself.
+#[async_trait]
+pub trait Exchange: Send + Sync + 'static {
+    /// Answers one call of `path`. Nothing of the request's body has been read when
+    /// this is called. Dropped when the client goes away.
+    async fn answer(&self, path: &str, head: Head, body: MessageBody) -> Response<Answer>;
 }
 
 /// What a call says before its message.
@@ -58,6 +74,8 @@ pub struct MessageBody {
     /// The client's name for what is not understood.
     encoding: Option<HeaderValue>,
     deadline: Option<Instant>,
+    /// What it is charged to, beside memory.
+    share: Option<InFlight>,
 }
 
 /// A message as it travelled.
@@ -75,6 +93,9 @@ pub type Unknown = Box<dyn Fn(&str) -> String + Send + Sync>;
 /// Serves methods, health and reflection.
 pub struct GrpcHandler {
     methods: Vec<(&'static str, Arc<dyn Method>)>,
+    exchanges: Vec<(&'static str, Arc<dyn Exchange>)>,
+    /// Serves the paths that are nobody's.
+    others: Option<Arc<dyn Exchange>>,
     side: Side,
     /// What is said about a path that is nobody's.
     unknown: Unknown,
@@ -104,25 +125,51 @@ impl MessageBody {
             coding,
             encoding: encoding.filter(|_| coding.is_none()).cloned(),
             deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
+            share: None,
         }
     }
 
     /// Reads the one message, within the client's deadline and ours.
     pub async fn read(self, reading: &Reading) -> Result<Message, Failure> {
-        let Some(coding) = self.coding else {
-            let name = self.encoding.as_ref().map(HeaderValue::as_bytes);
-            let name = String::from_utf8_lossy(name.unwrap_or_default());
-            let message = format!("grpc-encoding {name:?} is not supported: {}", Coding::ALL);
-            return Err(Failure::new(Kind::Unimplemented, message));
-        };
-        let mut pieces = Pieces::new(self.body, reading.patience, self.deadline);
+        let coding = self.coding()?;
+        let mut pieces =
+            Pieces::new(self.body, reading.patience, self.deadline).charged_to(self.share);
         let mut framing = Framing::default();
         while let Some(piece) = pieces.next().await? {
             framing.feed(reading, &piece)?;
         }
         let (compressed, received) = framing.finish()?;
+        Message::new(compressed, coding, received)
+    }
+
+    /// The messages of a streamed call; between two pieces of the body there may be
+    /// `idle`.
+    pub fn messages(self, reading: Reading, idle: Patience) -> Result<Messages, Failure> {
+        let coding = self.coding()?;
+        Ok(Messages::new(self.body, coding, reading, idle))
+    }
+
+    /// The body as it comes, for who passes it on.
+    pub fn into_inner(self) -> Incoming {
+        self.body
+    }
+
+    fn coding(&self) -> Result<Coding, Failure> {
+        self.coding.ok_or_else(|| {
+            let name = self.encoding.as_ref().map(HeaderValue::as_bytes);
+            let name = String::from_utf8_lossy(name.unwrap_or_default());
+            let message = format!("grpc-encoding {name:?} is not supported: {}", Coding::ALL);
+            Failure::new(Kind::Unimplemented, message)
+        })
+    }
+}
+
+// === impl Message ===
+
+impl Message {
+    fn new(compressed: bool, coding: Coding, received: Received) -> Result<Self, Failure> {
         match (compressed, coding) {
-            (false, _) => Ok(Message {
+            (false, _) => Ok(Self {
                 received,
                 coding: Coding::Identity,
             }),
@@ -130,7 +177,7 @@ impl MessageBody {
                 Kind::Invalid,
                 "the message is marked as compressed and grpc-encoding does not say how",
             )),
-            (true, coding) => Ok(Message { received, coding }),
+            (true, coding) => Ok(Self { received, coding }),
         }
     }
 }
@@ -169,9 +216,25 @@ impl GrpcHandler {
         let side = Side::new(services.collect(), descriptors, stop);
         Self {
             methods,
+            exchanges: Vec::new(),
+            others: None,
             side,
             unknown,
         }
+    }
+
+    /// Serves `exchanges` too, by their paths.
+    pub fn with(mut self, exchanges: Vec<(&'static str, Arc<dyn Exchange>)>) -> Self {
+        let services = exchanges.iter().filter_map(|(path, _)| service(path));
+        self.side.add(services);
+        self.exchanges = exchanges;
+        self
+    }
+
+    /// Leaves the paths that are nobody's to `others`.
+    pub fn leaving(mut self, others: Option<Arc<dyn Exchange>>) -> Self {
+        self.others = others;
+        self
     }
 
     /// Tells who asks whether the methods are served.
@@ -185,13 +248,7 @@ impl GrpcHandler {
         request: Request<Incoming>,
         peer: Peer,
     ) -> Response<Answer> {
-        let (parts, body) = request.into_parts();
-        let body = MessageBody::new(&parts.headers, body);
-        let head = Head {
-            deadline: body.deadline,
-            headers: parts.headers,
-            peer,
-        };
+        let (_, head, body) = opened(request, peer);
         match method.call(head, body).await {
             Ok(message) => success(&message),
             Err(failure) => {
@@ -204,6 +261,19 @@ impl GrpcHandler {
             }
         }
     }
+}
+
+/// The path, and the two halves of a call.
+fn opened(request: Request<Incoming>, peer: Peer) -> (Uri, Head, MessageBody) {
+    let (parts, body) = request.into_parts();
+    let mut body = MessageBody::new(&parts.headers, body);
+    body.share = parts.extensions.get().cloned();
+    let head = Head {
+        deadline: body.deadline,
+        headers: parts.headers,
+        peer,
+    };
+    (parts.uri, head, body)
 }
 
 /// The service of a path.
@@ -224,9 +294,18 @@ impl Handler for GrpcHandler {
             if let Some((_, method)) = method {
                 return self.call(method.as_ref(), request, peer).await;
             }
-            match self.side.serve(request).await {
-                Ok(response) => response,
-                Err(request) => {
+            let exchange = self.exchanges.iter().find(|(known, _)| *known == path);
+            if let Some((path, exchange)) = exchange {
+                let (_, head, body) = opened(request, peer);
+                return exchange.answer(path, head, body).await;
+            }
+            match (self.side.serve(request).await, &self.others) {
+                (Ok(response), _) => response,
+                (Err(request), Some(others)) => {
+                    let (uri, head, body) = opened(request, peer);
+                    others.answer(uri.path(), head, body).await
+                }
+                (Err(request), None) => {
                     let message = (self.unknown)(request.uri().path());
                     Failure::new(Kind::Unimplemented, message).to_grpc()
                 }
@@ -235,7 +314,7 @@ impl Handler for GrpcHandler {
     }
 }
 
-fn is_grpc(request: &Request<Incoming>) -> bool {
+pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     request.version() == Version::HTTP_2
         && request.method() == Verb::POST
@@ -254,24 +333,27 @@ async fn no_grpc(request: Request<Incoming>) -> Response<Answer> {
     response
 }
 
-/// One message and the status OK.
-fn success(message: &[u8]) -> Response<Answer> {
-    let data = if message.is_empty() {
-        Bytes::from_static(&[0; framing::PREFIX])
-    } else {
-        let mut data = BytesMut::with_capacity(framing::PREFIX + message.len());
-        data.put_u8(0);
-        data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-        data.put_slice(message);
-        data.freeze()
-    };
+/// The answer of one encoded message and the status OK.
+pub fn success(message: &[u8]) -> Response<Answer> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(Answer::with_trailers(data, trailers));
+    let mut response = Response::new(Answer::with_trailers(framed(message), trailers));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, CONTENT_TYPE);
     response
+}
+
+/// A message that is not compressed, with its prefix.
+fn framed(message: &[u8]) -> Bytes {
+    if message.is_empty() {
+        return Bytes::from_static(&[0; framing::PREFIX]);
+    }
+    let mut data = BytesMut::with_capacity(framing::PREFIX + message.len());
+    data.put_u8(0);
+    data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    data.put_slice(message);
+    data.freeze()
 }
 
 #[cfg(test)]

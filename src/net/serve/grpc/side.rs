@@ -41,20 +41,28 @@ pub struct Health {
 
 impl Side {
     pub(super) fn new(
-        mut services: Vec<&'static str>,
+        services: Vec<&'static str>,
         descriptors: &'static [u8],
         stop: CancellationToken,
     ) -> Self {
-        services.dedup();
         let (reporter, health) = tonic_health::server::health_reporter();
-        Self {
-            services,
+        let mut side = Self {
+            services: Vec::new(),
             descriptors,
             stop,
             reporter,
             health: boxed(health),
             reflection: OnceLock::new(),
-        }
+        };
+        side.add(services);
+        side
+    }
+
+    /// Tells of `services` too.
+    pub(super) fn add(&mut self, services: impl IntoIterator<Item = &'static str>) {
+        self.services.extend(services);
+        self.services.sort_unstable();
+        self.services.dedup();
     }
 
     pub(super) fn health(&self) -> Health {

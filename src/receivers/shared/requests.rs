@@ -21,7 +21,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(in crate::receivers) enum Outcome {
     /// Its profiles were taken, or it had none.
     Ok,
     /// It was refused, or not finished.
@@ -30,7 +30,7 @@ pub(super) enum Outcome {
 
 /// The metrics of requests.
 #[derive(Clone)]
-pub(super) struct RequestMetrics {
+pub(in crate::receivers) struct RequestMetrics {
     requests: Family<RequestLabels, Counter>,
     paced: Family<ProtocolLabels, Counter>,
 }
@@ -50,7 +50,7 @@ struct RequestLabels {
 
 /// The share of one protocol of one receiver.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(in crate::receivers) struct Requests {
     receiver: Id,
     protocol: &'static str,
     counters: [Counter; OUTCOMES.len()],
@@ -62,13 +62,13 @@ pub(super) struct Requests {
 
 /// A request that has not ended. Dropped unfinished, its client went away.
 #[derive(Debug)]
-pub(super) struct Open<'a> {
+pub(in crate::receivers) struct Open<'a> {
     requests: &'a Requests,
     peer: Peer,
     ended: bool,
 }
 
-const OUTCOMES: [&str; 9] = [
+const OUTCOMES: [&str; 11] = [
     "ok",
     "invalid",
     "too_large",
@@ -78,6 +78,8 @@ const OUTCOMES: [&str; 9] = [
     "unsupported",
     "broken",
     "internal",
+    "unauthenticated",
+    "denied",
 ];
 
 // === impl Outcome ===
@@ -94,6 +96,8 @@ impl Outcome {
             Self::Failed(Kind::Unimplemented | Kind::Method | Kind::MediaType) => 6,
             Self::Failed(Kind::Broken) => 7,
             Self::Failed(Kind::Internal) => 8,
+            Self::Failed(Kind::Unauthenticated) => 9,
+            Self::Failed(Kind::Denied) => 10,
         }
     }
 }
@@ -122,7 +126,7 @@ impl MetricSet for RequestMetrics {
 
 impl RequestMetrics {
     /// One protocol's share, its series visible from the beginning.
-    pub(super) fn protocol(&self, receiver: &Id, protocol: &'static str) -> Requests {
+    pub(in crate::receivers) fn protocol(&self, receiver: &Id, protocol: &'static str) -> Requests {
         let counters = OUTCOMES.map(|outcome| {
             let labels = RequestLabels {
                 receiver: receiver.to_string(),
@@ -150,7 +154,7 @@ impl RequestMetrics {
 
 impl Requests {
     /// A request has come.
-    pub(super) fn open(&self, peer: &Peer) -> Open<'_> {
+    pub(in crate::receivers) fn open(&self, peer: &Peer) -> Open<'_> {
         Open {
             requests: self,
             peer: peer.clone(),
@@ -159,12 +163,12 @@ impl Requests {
     }
 
     /// Counts requests that wait for others.
-    pub(super) fn paced(&self) -> Counter {
-        self.paced.clone()
+    pub(super) fn paced(&self) -> &Counter {
+        &self.paced
     }
 
     /// A request for something that is not served.
-    pub(super) fn unsupported(&self, message: &str) {
+    pub(in crate::receivers) fn unsupported(&self, message: &str) {
         self.ended(Outcome::Failed(Kind::Unimplemented), None, message);
     }
 
@@ -199,7 +203,7 @@ impl Requests {
 
 impl Open<'_> {
     /// It ended.
-    pub(super) fn end(mut self, outcome: Outcome, message: &str) {
+    pub(in crate::receivers) fn end(mut self, outcome: Outcome, message: &str) {
         self.ended = true;
         self.requests.ended(outcome, Some(&self.peer), message);
     }

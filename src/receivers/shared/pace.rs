@@ -10,9 +10,14 @@
 //! more than `max_wait`, and nobody begins to wait when nothing has left for
 //! [`STUCK`].
 
-use super::settings::Pacing;
-use crate::{pipeline::Permit, profile::Charge};
+use crate::{
+    pipeline::Permit,
+    profile::Charge,
+    settings::{ByteSize, Duration as Setting},
+};
 use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc,
@@ -31,6 +36,17 @@ const STUCK: Duration = Duration::from_millis(100);
 /// Turns that are kept for those who come later.
 const KEPT: usize = 4;
 
+/// When senders are slowed down to the pace of what leaves, before a queue fills.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Pacing {
+    /// While so much of one protocol is on its way, a request's body is read when
+    /// another request has left. What fits the CPU's caches costs least to pass on.
+    pub above: ByteSize,
+    /// The longest that a request waits for that; `0` for not at all.
+    pub max_wait: Setting,
+}
+
 /// Who may have a body read, of one way in; clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Pace(Arc<Shared>);
@@ -38,8 +54,6 @@ pub(super) struct Pace(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     bounds: Pacing,
-    /// Requests that waited.
-    paced: Counter,
     /// Bytes that have not left yet.
     held: AtomicU64,
     /// One for each request that has left.
@@ -51,19 +65,28 @@ struct Shared {
 
 /// The memory of a request that has not left yet.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::receivers) struct Held {
     pace: Pace,
     permit: Permit,
+}
+
+// === impl Pacing ===
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self {
+            above: ByteSize::new(8 << 20),
+            max_wait: Setting::from_secs(1),
+        }
+    }
 }
 
 // === impl Pace ===
 
 impl Pace {
-    /// `paced` counts the requests that wait.
-    pub(super) fn new(bounds: Pacing, paced: Counter) -> Self {
+    pub(super) fn new(bounds: Pacing) -> Self {
         Self(Arc::new(Shared {
             bounds,
-            paced,
             held: AtomicU64::new(0),
             turns: Semaphore::new(0),
             since: Instant::now(),
@@ -71,8 +94,8 @@ impl Pace {
         }))
     }
 
-    /// Returns when a body may be read.
-    pub(super) async fn turn(&self) {
+    /// Returns when a body may be read; `paced` counts those who wait for it.
+    pub(super) async fn turn(&self, paced: &Counter) {
         let (shared, patience) = (&self.0, self.0.bounds.max_wait.get());
         let is_easy = shared.held.load(Ordering::Relaxed) < shared.bounds.above.get();
         if is_easy || patience.is_zero() || self.is_stuck() {
@@ -81,7 +104,7 @@ impl Pace {
         if let Ok(turn) = shared.turns.try_acquire() {
             return turn.forget();
         }
-        shared.paced.inc();
+        paced.inc();
         if let Ok(Ok(turn)) = timeout(patience, shared.turns.acquire()).await {
             turn.forget();
         }
@@ -130,6 +153,10 @@ mod tests {
     const EASY: u64 = 8 << 20;
     const PATIENCE: Duration = Duration::from_secs(1);
 
+    async fn turn(pace: &Pace) {
+        pace.turn(&Counter::default()).await;
+    }
+
     /// Half of what may be held, so many times.
     fn halves(pace: &Pace, count: usize) -> Vec<Held> {
         let budget = Budget::new(u64::MAX);
@@ -139,7 +166,7 @@ mod tests {
 
     /// What has more on its way than is easy, and has just sent some.
     fn busy() -> (Pace, Vec<Held>) {
-        let pace = Pace::new(Pacing::default(), Counter::default());
+        let pace = Pace::new(Pacing::default());
         let mut held = halves(&pace, 3);
         held.pop();
         while let Ok(turn) = pace.0.turns.try_acquire() {
@@ -150,16 +177,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_while_little_is_on_its_way() {
-        let pace = Pace::new(Pacing::default(), Counter::default());
+        let pace = Pace::new(Pacing::default());
         let _one = halves(&pace, 1);
-        assert!(pace.turn().now_or_never().is_some());
+        assert!(turn(&pace).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_comes_in_when_one_has_left() {
         let (pace, mut held) = busy();
-        let mut first = Box::pin(pace.turn());
-        let mut second = Box::pin(pace.turn());
+        let mut first = Box::pin(turn(&pace));
+        let mut second = Box::pin(turn(&pace));
         assert!((&mut first).now_or_never().is_none());
         assert!((&mut second).now_or_never().is_none());
         held.pop();
@@ -172,27 +199,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_what_does_not_leave() {
         let (pace, _held) = busy();
-        let began = Instant::now();
-        pace.turn().await;
+        let (began, paced) = (Instant::now(), Counter::default());
+        pace.turn(&paced).await;
         assert_eq!(began.elapsed(), PATIENCE);
-        assert_eq!(pace.0.paced.get(), 1);
-        assert!(pace.turn().now_or_never().is_some());
-        assert_eq!(pace.0.paced.get(), 1);
+        assert_eq!(paced.get(), 1);
+        assert!(pace.turn(&paced).now_or_never().is_some());
+        assert_eq!(paced.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_who_is_not_to() {
         let bounds = Pacing {
-            max_wait: crate::settings::Duration::default(),
+            max_wait: Setting::default(),
             ..Pacing::default()
         };
-        let pace = Pace::new(bounds, Counter::default());
+        let pace = Pace::new(bounds);
         let mut held = halves(&pace, 4);
         held.pop();
         while let Ok(turn) = pace.0.turns.try_acquire() {
             turn.forget();
         }
-        assert!(pace.turn().now_or_never().is_some());
-        assert_eq!(pace.0.paced.get(), 0);
+        let paced = Counter::default();
+        assert!(pace.turn(&paced).now_or_never().is_some());
+        assert_eq!(paced.get(), 0);
     }
 }
