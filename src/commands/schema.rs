@@ -57,7 +57,29 @@ const LABELLED: &[(&str, &str, &str)] = &[
          call): `ok`; `invalid`, `too_large`, \
          `unsupported` (not to be sent again); `busy` (max_concurrent_requests), `unavailable` \
          (memory, queues), `late` (deadlines), to be sent again after a wait; `broken` (the \
-         client went away), `internal`",
+         client went away), `internal`; `unauthenticated`, `denied` (auth.identities)",
+    ),
+    (
+        "profile_relay_receiver_turned_away_requests_total",
+        "receiver,protocol,reason",
+        "Requests refused for who sends them, before their bodies were read: `no_credentials`, \
+         `wrong_credentials`, `certificate_revoked`, `not_listed` (not to be sent again); \
+         `auth_unavailable` (the issuer's keys), `request_rate`, `bytes_in_flight`, to be sent \
+         again after a wait",
+    ),
+    (
+        "profile_relay_receiver_closed_connections_total",
+        "receiver,protocol,reason",
+        "Connections ended for what their clients did or did not do: `no_certificate`, \
+         `wrong_certificate`, `handshake`, `handshake_timeout`; `silent` (no HTTP), `stranger` \
+         (nothing let in), `made_room` (the same, while others wait), `certificate_revoked`, \
+         `slow_headers`, `headers` (too large), `cancelled_requests`, `flood`, `protocol`",
+    ),
+    (
+        "profile_relay_tls_certificate_expires_timestamp_seconds",
+        "component,file",
+        "When the certificate in a file (or key of the configuration) ends, in seconds since the \
+         epoch: of a chain the first, of authorities the last",
     ),
     (
         "profile_relay_receiver_paced_requests_total",

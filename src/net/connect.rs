@@ -13,8 +13,9 @@ use super::{
     proxy::{Proxies, ProxyServer, address, authorize, host_port},
     resolve::Resolve,
     stream::{Raw, Stream},
-    tls::LiveTls,
+    tls::{CertificateMetrics, LiveTls},
 };
+use crate::{settings::Id, telemetry::Metrics};
 use http::{HeaderMap, StatusCode, Uri};
 use std::{
     fmt, io,
@@ -97,6 +98,14 @@ pub struct ConnectError {
 // === impl Connector ===
 
 impl Connector {
+    /// Tells when the certificates that it uses end.
+    pub(super) fn tell_ends(&self, metrics: &Metrics, component: &Id) {
+        if let Some(tls) = &self.shared.tls {
+            let ends: CertificateMetrics = metrics.set();
+            ends.watch(component, tls.certificates());
+        }
+    }
+
     pub(super) fn new(shared: Shared) -> Self {
         Self {
             shared: Arc::new(shared),

@@ -1,12 +1,17 @@
 //! Secrets that are given or follow a file, and the headers made of them.
 
-use super::{live_file::LiveFile, tls::settings as tls};
+use super::{
+    http::OAuth2,
+    live_file::LiveFile,
+    proxy::ProxySettings,
+    tls::{ClientTls, settings as tls},
+};
 use crate::settings::{FilePath, Problem, Secret};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Credentials of an exporter's requests, sent as `authorization`. At most one
 /// kind.
@@ -19,6 +24,33 @@ pub struct ClientAuth {
     pub bearer_token_file: Option<FilePath>,
     /// User and password.
     pub basic: Option<ClientBasicAuth>,
+    /// Tokens from an OAuth 2.0 server.
+    pub oauth2: Option<ClientOAuth2>,
+}
+
+/// Tokens from an OAuth 2.0 server, by client credentials, as the Collector's
+/// oauth2client has it: fetched when first needed, again before they expire, when
+/// the secret's file changes, or when the backend refuses one.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct ClientOAuth2 {
+    /// The client's id.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: Option<Secret>,
+    /// A file with the client's secret, read again when it changes.
+    pub client_secret_file: Option<FilePath>,
+    /// Where tokens are fetched.
+    pub token_url: String,
+    /// The scopes to ask for.
+    pub scopes: Vec<String>,
+    /// Further parameters of token requests, such as `audience`.
+    pub endpoint_params: BTreeMap<String, String>,
+    /// TLS of `token_url`.
+    pub tls: ClientTls,
+    /// The proxy to `token_url`.
+    #[serde(flatten)]
+    pub proxy: ProxySettings,
 }
 
 /// User and password, each given or in a file.
@@ -67,6 +99,7 @@ impl ClientAuth {
             ("bearer_token", self.bearer_token.is_some()),
             ("bearer_token_file", self.bearer_token_file.is_some()),
             ("basic", self.basic.is_some()),
+            ("oauth2", self.oauth2.is_some()),
         ];
         let set: Vec<_> = kinds
             .iter()
@@ -78,6 +111,8 @@ impl ClientAuth {
                 format!("at most one kind of credentials may be set, and {first} is set too"),
             ));
         }
+        let oauth2 = self.oauth2.iter().flat_map(ClientOAuth2::problems);
+        problems.extend(oauth2.map(|problem| problem.below("oauth2")));
         if let Some(basic) = &self.basic {
             if basic.username.is_some() == basic.username_file.is_some() {
                 problems.push(Problem::new(
@@ -95,8 +130,8 @@ impl ClientAuth {
         problems
     }
 
-    /// The credentials, with their files read for the first time; problems are
-    /// below `auth`.
+    /// The credentials that are no `oauth2`, with their files read for the first
+    /// time; problems are below `auth`.
     pub(super) fn load(&self) -> Result<Option<Credentials>, Problem> {
         if let Some(basic) = &self.basic {
             let user = LiveText::load(
@@ -118,6 +153,39 @@ impl ClientAuth {
         }
         let token = LiveText::load("bearer_token_file", text, file)?;
         Ok(Some(Credentials::Scheme("Bearer".into(), token)))
+    }
+}
+
+// === impl ClientOAuth2 ===
+
+impl ClientOAuth2 {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.as_oauth2().problems();
+        if tls::secret(&self.client_secret).is_none()
+            && tls::file(&self.client_secret_file).is_none()
+        {
+            problems.push(Problem::new(
+                "client_secret",
+                "set client_secret_file or client_secret",
+            ));
+        }
+        let tls = self.tls.problems().into_iter();
+        problems.extend(tls.map(|problem| problem.below("tls")));
+        problems
+    }
+
+    /// In the words of HTTP clients, but for `tls`.
+    pub(super) fn as_oauth2(&self) -> OAuth2 {
+        OAuth2 {
+            client_id: self.client_id.clone(),
+            client_secret: self.client_secret.clone(),
+            client_secret_file: self.client_secret_file.clone(),
+            token_url: self.token_url.clone(),
+            scopes: self.scopes.clone(),
+            endpoint_params: self.endpoint_params.clone(),
+            proxy: self.proxy.clone(),
+            ..OAuth2::default()
+        }
     }
 }
 

@@ -27,12 +27,16 @@ use self::{
 };
 use super::{
     connect::{Connector, Shared},
-    credentials::{Credentials, sensitive},
+    credentials::sensitive,
+    http::{Auth, Token},
     resolve::{Resolve, SystemResolver},
     tls::LiveTls,
 };
-use crate::settings::Problem;
-use http::{HeaderName, HeaderValue, Request, Response, Uri, header, uri};
+use crate::{
+    settings::{Id, Problem},
+    telemetry::Metrics,
+};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
 use std::{
     fmt,
     future::Future,
@@ -45,6 +49,9 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Status, body::Body};
 use tracing::warn;
 
+/// The status of gRPC, as it is in headers.
+const UNAUTHENTICATED: &[u8] = b"16";
+
 /// How often a request that no connection took goes to another one.
 const MAX_TRIES: usize = 4;
 
@@ -56,10 +63,40 @@ pub struct GrpcChannel(Arc<Inner>);
 
 struct Inner {
     balancer: Arc<Balancer>,
+    connector: Connector,
     origin: uri::Parts,
-    auth: Option<Credentials>,
+    auth: Auth,
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
+}
+
+// === impl Auth ===
+
+impl Auth {
+    /// The header's value now, and the token that it is of.
+    async fn header(&self) -> Result<Option<(HeaderValue, Option<Token>)>, Status> {
+        match self {
+            Self::None => Ok(None),
+            Self::Header(credentials) => {
+                let value = credentials.header().map_err(Status::unauthenticated)?;
+                Ok(Some((value, None)))
+            }
+            Self::OAuth2(source) => {
+                let token = source.token().await.map_err(Status::unauthenticated)?;
+                Ok(Some((token.header.clone(), Some(token))))
+            }
+        }
+    }
+
+    /// The next request has another token than one that was refused.
+    async fn heard<B>(&self, response: &Response<B>, token: Option<Token>) {
+        let status = response.headers().get(Status::GRPC_STATUS);
+        let refused = response.status() == StatusCode::UNAUTHORIZED
+            || status.is_some_and(|status| status.as_bytes() == UNAUTHENTICATED);
+        if let (Self::OAuth2(source), Some(token), true) = (self, token, refused) {
+            source.refused(&token).await;
+        }
+    }
 }
 
 // === impl GrpcChannel ===
@@ -82,19 +119,16 @@ impl GrpcChannel {
         }
         let target = Target::parse(&settings.endpoint, settings.tls.insecure)
             .map_err(|problem| vec![problem])?;
-        let auth = settings
-            .auth
-            .load()
-            .map_err(|problem| problems.push(problem.below("auth")))
-            .ok()
-            .flatten();
+        let auth = Auth::of_client(&settings.auth, &resolver)
+            .map_err(|found| problems.extend(found.into_iter().map(|p| p.below("auth"))))
+            .unwrap_or(Auth::None);
         let connector = connector(settings, &target, resolver.clone())
             .map_err(|found| problems.extend(found))
             .ok();
         let Some(connector) = connector.filter(|_| problems.is_empty()) else {
             return Err(problems);
         };
-        if auth.is_some() && !target.tls && !matches!(target.place, Place::Unix(_)) {
+        if !matches!(auth, Auth::None) && !target.tls && !matches!(target.place, Place::Unix(_)) {
             warn!(
                 endpoint = settings.endpoint,
                 "credentials are sent without TLS: whoever listens can use them"
@@ -109,11 +143,19 @@ impl GrpcChannel {
             .collect();
         Ok(Self(Arc::new(Inner {
             origin: target.origin.clone().into_parts(),
-            balancer: Arc::new(Balancer::new(settings, target, connector, resolver)),
+            balancer: Arc::new(Balancer::new(settings, target, connector.clone(), resolver)),
+            connector,
             auth,
             headers,
             timeout: settings.timeout.get(),
         })))
+    }
+}
+
+impl GrpcChannel {
+    /// Tells when the certificates that it uses for a component end.
+    pub fn tell_ends(&self, metrics: &Metrics, component: &Id) {
+        self.0.connector.tell_ends(metrics, component);
     }
 }
 
@@ -169,12 +211,21 @@ fn connector(
 impl Inner {
     async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.prepare(&mut request)?;
-        let exchange = self.exchange(request);
+        let authorized = async {
+            let mut token = None;
+            if let Some((value, of)) = self.auth.header().await? {
+                request.headers_mut().insert(header::AUTHORIZATION, value);
+                token = of;
+            }
+            let response = self.exchange(request).await?;
+            self.auth.heard(&response, token).await;
+            Ok::<_, Status>(response)
+        };
         if self.timeout.is_zero() {
-            return answer::checked(exchange.await?, None);
+            return answer::checked(authorized.await?, None);
         }
         let deadline = Instant::now() + self.timeout;
-        let response = timeout_at(deadline, exchange)
+        let response = timeout_at(deadline, authorized)
             .await
             .map_err(|_| failure::late(self.timeout))??;
         answer::checked(response, Some((deadline, self.timeout)))
@@ -208,10 +259,6 @@ impl Inner {
         headers.insert(header::USER_AGENT, super::http::USER_AGENT);
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
-        }
-        if let Some(auth) = &self.auth {
-            let value = auth.header().map_err(Status::unauthenticated)?;
-            headers.insert(header::AUTHORIZATION, value);
         }
         if !self.timeout.is_zero() {
             headers

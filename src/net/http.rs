@@ -20,6 +20,8 @@ mod put;
 mod sender;
 mod settings;
 
+pub(super) use self::oauth2::Token;
+
 pub use self::{
     error::HttpError,
     exchange::Answer,
@@ -41,7 +43,10 @@ use super::{
     resolve::{Resolve, SystemResolver},
     tls::{LiveTls, settings::TlsSpec},
 };
-use crate::settings::Problem;
+use crate::{
+    settings::{Id, Problem},
+    telemetry::Metrics,
+};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -95,7 +100,8 @@ struct Asked<'a> {
     repeatable: bool,
 }
 
-enum Auth {
+/// What goes into `authorization`.
+pub(super) enum Auth {
     None,
     Header(Credentials),
     OAuth2(Box<TokenSource>),
@@ -158,6 +164,11 @@ impl HttpClient {
             }))),
             _ => Err(problems),
         }
+    }
+
+    /// Tells when the certificates that it uses for a component end.
+    pub fn tell_ends(&self, metrics: &Metrics, component: &Id) {
+        self.0.connector.tell_ends(metrics, component);
     }
 
     /// Asks for `uri` and follows redirects if the settings say so. An answer of

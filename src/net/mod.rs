@@ -5,10 +5,11 @@
 //! - [`connect`]: from an address to a stream: names, proxies, TLS
 //! - [`tls`], [`live_file`]: certificates and secrets that follow their files
 //! - [`listen`](mod@listen): binding
-//! - [`serve`]: what every push receiver listens with
+//! - [`serve`]: what every push receiver listens with; [`auth`]: who may send
 //!
 //! Knows no component.
 
+pub mod auth;
 pub mod connect;
 mod credentials;
 pub mod folder_watch;
@@ -31,7 +32,7 @@ mod wish;
 
 pub use self::{
     connect::{ConnectError, Connector, Phase},
-    credentials::{ClientAuth, ClientBasicAuth},
+    credentials::{ClientAuth, ClientBasicAuth, ClientOAuth2},
     folder_watch::FolderWatch,
     grpc::{GrpcChannel, GrpcClientSettings},
     http::{HttpClient, HttpClientSettings, HttpError, HttpSenderSettings},

@@ -9,19 +9,31 @@
 //! The system's authorities are loaded once per process, at the first handshake
 //! that needs them: a relay that speaks no TLS does not pay for them.
 //!
-//! [`LiveServerTls`] is the same for those who listen.
+//! [`LiveServerTls`] is the same for those who listen. When certificates end is
+//! on `/metrics` ([`CertificateMetrics`]).
 
+mod ciphers;
+mod clients;
+mod expiry;
 mod live;
+mod names;
 mod server;
 pub(crate) mod settings;
+mod sni;
 mod verify;
 
 pub use self::{
-    server::{LiveServerTls, ServerTls},
+    clients::ClientAuth,
+    expiry::CertificateMetrics,
+    server::{LiveServerTls, ServerCertificate, ServerTls},
     settings::{ClientTls, TlsConfig, TlsSpec},
 };
 
+pub(crate) use self::{clients::PeerCertificate, names::CertificateNames};
+
 use self::{
+    ciphers::restricted,
+    expiry::{Certificates, Expiring, Reminder, Watched, certificates},
     live::Live,
     settings::{Pem, Source},
 };
@@ -53,7 +65,14 @@ pub struct LiveTls(Arc<Inner>);
 
 struct Inner {
     alpn: Vec<Vec<u8>>,
-    live: Live<ClientConfig>,
+    live: Live<Loaded>,
+    reminder: Reminder,
+}
+
+/// What was made of the files.
+struct Loaded {
+    config: Arc<ClientConfig>,
+    expiring: Vec<Expiring>,
 }
 
 /// What configuration a client cannot be built from.
@@ -84,6 +103,7 @@ impl LiveTls {
         let inner = Inner {
             alpn: protocols(alpn),
             live: Live::new(spec),
+            reminder: Reminder::default(),
         };
         if own {
             inner
@@ -96,7 +116,13 @@ impl LiveTls {
 
     /// The configuration for a handshake now.
     pub fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        self.0.live.current(|spec| self.0.build(spec))
+        Ok(self.0.loaded()?.config.clone())
+    }
+
+    /// Whose ends are to be known.
+    pub(crate) fn certificates(&self) -> Watched {
+        let inner: Arc<dyn Certificates> = self.0.clone();
+        Arc::downgrade(&inner)
     }
 
     /// The name to ask `host` for and to find in its certificate.
@@ -123,9 +149,24 @@ impl fmt::Debug for LiveTls {
 
 // === impl Inner ===
 
+impl Certificates for Inner {
+    fn expiring(&self) -> Vec<Expiring> {
+        // The system's authorities, alone, wait for a handshake.
+        let own = self.live.spec().paths().next().is_some() || self.live.is_loaded();
+        let loaded = own.then(|| self.loaded().ok()).flatten();
+        loaded.map_or_else(Vec::new, |loaded| loaded.expiring.clone())
+    }
+}
+
 impl Inner {
-    fn build(&self, spec: &TlsSpec) -> Result<ClientConfig, TlsError> {
-        let provider = provider();
+    fn loaded(&self) -> Result<Arc<Loaded>, TlsError> {
+        let loaded = self.live.current(|spec| self.build(spec))?;
+        self.reminder.remind(&loaded.expiring);
+        Ok(loaded)
+    }
+
+    fn build(&self, spec: &TlsSpec) -> Result<Loaded, TlsError> {
+        let provider = spec.provider()?;
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(spec.versions())
             .map_err(|error| TlsError::new("min_version", error))?;
@@ -144,7 +185,10 @@ impl Inner {
             _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = self.alpn.clone();
-        Ok(config)
+        Ok(Loaded {
+            config: Arc::new(config),
+            expiring: certificates(spec),
+        })
     }
 }
 
@@ -237,10 +281,24 @@ impl TlsSpec {
         }
     }
 
+    fn provider(&self) -> Result<Arc<CryptoProvider>, TlsError> {
+        restricted(provider(), &self.cipher_suites)
+            .map_err(|_| TlsError::new("cipher_suites", "one is not known"))
+    }
+
+    /// Own certificates with their keys left out.
+    fn chains(&self) -> impl Iterator<Item = &Pem> {
+        let others = self.others.iter().map(|pair| &pair.cert);
+        self.cert.iter().chain(others)
+    }
+
     fn paths(&self) -> impl Iterator<Item = &Path> {
-        [&self.ca, &self.cert, &self.key]
-            .into_iter()
-            .flatten()
+        let keys = self.others.iter().map(|pair| &pair.key);
+        let rest = self.key.iter().chain(keys);
+        self.ca
+            .iter()
+            .chain(self.chains())
+            .chain(rest)
             .filter_map(|pem| match &pem.source {
                 Source::File(path) => Some(path.as_path()),
                 Source::Text(_) => None,

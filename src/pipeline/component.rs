@@ -265,6 +265,8 @@ pub enum Reason {
     InvalidProfile,
     /// The labels break a rule of the backend.
     InvalidLabels,
+    /// Its sender may not send such labels.
+    NotAllowed,
     /// The backend refused it by its content.
     RejectedByBackend,
     /// The backend does not know the call.
@@ -340,6 +342,7 @@ impl Reason {
         Self::TooLarge,
         Self::InvalidProfile,
         Self::InvalidLabels,
+        Self::NotAllowed,
         Self::RejectedByBackend,
         Self::Unimplemented,
         Self::SuspectedKiller,
@@ -363,6 +366,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::InvalidProfile => "invalid_profile",
             Self::InvalidLabels => "invalid_labels",
+            Self::NotAllowed => "not_allowed",
             Self::RejectedByBackend => "rejected_by_backend",
             Self::Unimplemented => "unimplemented",
             Self::SuspectedKiller => "suspected_killer",
@@ -391,6 +395,7 @@ impl Reason {
             Self::TooLarge => "larger than a bound, and not divisible",
             Self::InvalidProfile => "the body is no profile, and no rule can repair it",
             Self::InvalidLabels => "the labels break a rule of the backend",
+            Self::NotAllowed => "its sender may not send such labels (auth.identities)",
             Self::RejectedByBackend => "the backend refused it by its content",
             Self::Unimplemented => "the backend does not know the call",
             Self::SuspectedKiller => "the backend ended under it again and again",

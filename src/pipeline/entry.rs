@@ -147,6 +147,11 @@ impl Entry {
         }
     }
 
+    /// Counts profiles that their receiver refuses by itself.
+    pub fn refuse(&self, profiles: u64, reason: Reason) {
+        self.0.counters.refused(&self.0.receiver, profiles, reason);
+    }
+
     async fn admit<'r>(&self, route: &'r Route, batch: Batch) -> Result<Drops<'r>, Refusal> {
         if self.0.closed.is_cancelled() {
             return Err(Refusal::retryable(Reason::Shutdown));

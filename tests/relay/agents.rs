@@ -269,7 +269,8 @@ fn a_silent_agent_is_told_within_its_time() {
     let relay = Relay::run(&config(hasty, &config::to(far_end.addr(), ""), ""));
     runtime().block_on(async {
         let agent = Agent::dial(listening(&relay), PACE).await;
-        let silent = tokio::time::timeout(LIMIT, agent.write_half(&Bytes::from_static(SAMPLES)));
+        let samples = Bytes::from_static(SAMPLES);
+        let silent = tokio::time::timeout(LIMIT, agent.write_half(&samples));
         let status = silent.await.expect("an end");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     });

@@ -32,6 +32,7 @@ mod crashes;
 mod disk_queue;
 mod exit_codes;
 mod file_sd;
+mod gate;
 mod killer;
 mod memory;
 mod namespaces;

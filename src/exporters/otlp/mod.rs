@@ -53,8 +53,10 @@ impl Settings {
             return Err(problems);
         }
         let (max, bodies) = (self.max_request_bytes, &self.bodies);
+        let channel = GrpcChannel::new(&self.client)?;
+        channel.tell_ends(&context.metrics, &context.id);
         Ok(OtlpExporter {
-            channel: GrpcChannel::new(&self.client)?,
+            channel,
             encoder: Encoder::new(Form::Proto, bodies, max, &context.memory),
             bodies: Bodies::new(bodies, max, context),
             headers: Headers::new(self.client.headers.keys(), !self.client.auth.is_empty()),

@@ -54,8 +54,10 @@ impl Settings {
             Encoding::Json => (Form::Json, answer::JSON),
         };
         let (max, bodies) = (self.max_request_bytes, &self.bodies);
+        let client = HttpClient::sender(&self.client)?;
+        client.tell_ends(&context.metrics, &context.id);
         Ok(OtlpHttpExporter {
-            client: HttpClient::sender(&self.client)?,
+            client,
             address: self.address().map_err(|problem| vec![problem])?,
             content_type: HeaderValue::from_static(content_type),
             encoder: Encoder::new(form, bodies, max, &context.memory),

@@ -71,6 +71,7 @@ impl Settings {
             return Err(problems);
         }
         let channel = GrpcChannel::new(&self.client)?;
+        channel.tell_ends(&context.metrics, &context.id);
         let mut client = ProfileStoreServiceClient::new(channel.clone());
         if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);

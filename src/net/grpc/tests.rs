@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 mod failures;
 mod frames;
+mod oauth2;
 mod unary;
 
 type Seen = Arc<Mutex<Vec<http::request::Parts>>>;

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     net::{
-        credentials::{LiveText, sensitive},
+        credentials::{ClientOAuth2, LiveText, sensitive},
         resolve::Resolve,
+        tls::LiveTls,
     },
     settings::Problem,
 };
@@ -56,7 +57,7 @@ const MAX_ANSWER: usize = 1 << 20;
 const ASSERTION_LIFE: u64 = 600;
 
 /// Where tokens come from.
-pub(super) struct TokenSource {
+pub(in crate::net) struct TokenSource {
     settings: OAuth2,
     url: Uri,
     /// The client's secret, or the key that signs.
@@ -67,9 +68,9 @@ pub(super) struct TokenSource {
 
 /// A token for one request.
 #[derive(Clone)]
-pub(super) struct Token {
+pub(in crate::net) struct Token {
     /// The value of `authorization`.
-    pub(super) header: HeaderValue,
+    pub(in crate::net) header: HeaderValue,
     /// Fetched for this very request.
     pub(super) is_new: bool,
 }
@@ -105,6 +106,24 @@ impl TokenSource {
         settings: &OAuth2,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, Vec<Problem>> {
+        let tls = live_tls("tls_config", settings.tls_config.spec(), &["http/1.1"]);
+        Self::over(settings, tls, resolver)
+    }
+
+    /// The same for an exporter; problems are below `oauth2`.
+    pub(in crate::net) fn of_client(
+        settings: &ClientOAuth2,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, Vec<Problem>> {
+        let tls = live_tls("tls", settings.tls.spec(), &["http/1.1"]);
+        Self::over(&settings.as_oauth2(), tls, resolver)
+    }
+
+    fn over(
+        settings: &OAuth2,
+        tls: Result<LiveTls, Vec<Problem>>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, Vec<Problem>> {
         let one = |problem| vec![problem];
         let secret = if settings.signs() {
             LiveText::load(
@@ -124,7 +143,6 @@ impl TokenSource {
             private_key(&secret.current())
                 .map_err(|cause| one(Problem::new("client_certificate_key", cause)))?;
         }
-        let tls = live_tls("tls_config", settings.tls_config.spec(), &["http/1.1"]);
         let connector = connector(tls, &settings.proxy, resolver)?;
         // It is asked rarely: keeping its connection is worth little.
         let pool = Pool::new(Keep {
@@ -143,7 +161,7 @@ impl TokenSource {
     }
 
     /// The token now, fetched if there is none that is good.
-    pub(super) async fn token(&self) -> Result<Token, String> {
+    pub(in crate::net) async fn token(&self) -> Result<Token, String> {
         let mut state = self.state.lock().await;
         let secret = self.secret.current();
         match &state.kept {
@@ -163,6 +181,12 @@ impl TokenSource {
         }
         state.kept = None;
         self.fetch(&mut state, self.secret.current()).await
+    }
+
+    /// The next token is another one than `refused`.
+    pub(in crate::net) async fn refused(&self, refused: &Token) {
+        let mut state = self.state.lock().await;
+        state.kept.take_if(|kept| kept.header == refused.header);
     }
 
     async fn fetch(&self, state: &mut State, secret: Arc<str>) -> Result<Token, String> {

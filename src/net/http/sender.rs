@@ -2,7 +2,7 @@
 //! proxy keys of HTTP clients.
 
 use super::{
-    Auth, HttpClient, Inner, connector, live_tls,
+    Auth, HttpClient, Inner, TokenSource, connector, live_tls,
     pool::{Keep, Pool},
 };
 use crate::{
@@ -120,6 +120,27 @@ fn header_problem(name: &str, value: &Secret) -> Option<Problem> {
         .map(|_| Problem::new(path, "no header value"))
 }
 
+// === impl Auth ===
+
+impl Auth {
+    pub(in crate::net) fn of_client(
+        settings: &ClientAuth,
+        resolver: &Arc<dyn Resolve>,
+    ) -> Result<Self, Vec<Problem>> {
+        if let Some(oauth2) = &settings.oauth2 {
+            let source = TokenSource::of_client(oauth2, resolver.clone());
+            return source
+                .map(|source| Self::OAuth2(Box::new(source)))
+                .map_err(|found| {
+                    let below = |problem: Problem| problem.below("oauth2");
+                    found.into_iter().map(below).collect()
+                });
+        }
+        let header = settings.load().map_err(|problem| vec![problem])?;
+        Ok(header.map_or(Self::None, Self::Header))
+    }
+}
+
 // === impl HttpClient ===
 
 impl HttpClient {
@@ -143,13 +164,11 @@ impl HttpClient {
             &["http/1.1"]
         };
         let tls = live_tls("tls", settings.tls.spec(), alpn);
-        let connector = connector(tls, &settings.proxy, resolver)
+        let connector = connector(tls, &settings.proxy, resolver.clone())
             .map_err(|found| problems.extend(found))
             .ok();
-        let auth = settings
-            .auth
-            .load()
-            .map_err(|problem| problems.push(problem.below("auth")))
+        let auth = Auth::of_client(&settings.auth, &resolver)
+            .map_err(|found| problems.extend(found.into_iter().map(|p| p.below("auth"))))
             .ok();
         let (Some(connector), Some(auth)) = (connector, auth) else {
             return Err(problems);
@@ -161,7 +180,7 @@ impl HttpClient {
         Ok(Self(Arc::new(Inner {
             connector,
             pool: Pool::new(settings.keep()),
-            auth: auth.map_or(Auth::None, Auth::Header),
+            auth,
             headers: headers.collect(),
             follow_redirects: false,
         })))

@@ -290,7 +290,7 @@ impl OAuth2 {
         self.grant_type.as_deref() == Some(JWT_BEARER)
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    pub(in crate::net) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.client_id.is_empty() {
             problems.push(Problem::new("client_id", "it must be set"));

@@ -1,16 +1,13 @@
 //! What a connection does, and when that is reason to end it: it says nothing, has
-//! nothing more to say, or is old.
+//! nothing more to say, is old, nobody knows its client, or its client misbehaves.
 
-use super::{
-    server::{Bounds, HELLO},
-    windows::Window,
-};
+use super::{server::Bounds, windows::Window};
 use crate::pipeline::Permit;
 use std::{
     future::pending,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,20 +20,39 @@ const PREFACE: usize = 24;
 /// How long a connection may take to end once it was idle for too long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// How long those may take that nobody needs to wait for.
+const DISMISSED: Duration = Duration::from_secs(1);
+
 /// What is known of a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     since: Instant,
     /// Bytes heard, up to the length of the preface.
     heard: AtomicUsize,
-    /// A request has come.
-    asked: AtomicBool,
+    /// Requests that have come.
+    asked: AtomicU32,
+    /// Those of which the client did not wait for the answer.
+    cancelled: AtomicU32,
+    /// A request was let in.
+    admitted: AtomicBool,
     /// By a protocol in which it can be told to go at any time.
     speaks_http2: CancellationToken,
     window: Window,
     in_flight: Mutex<InFlight>,
     /// When the last request ended, in milliseconds after `since`.
     ended: AtomicU64,
+    dismissed: CancellationToken,
+    /// Why.
+    reason: OnceLock<&'static str>,
+}
+
+/// Why a connection should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// The time that is left to what is in flight; without end if there is none.
+    pub(super) grace: Option<Duration>,
+    /// How it is counted, if its client is to blame.
+    pub(super) reason: Option<&'static str>,
 }
 
 /// The requests in flight, and what their connection may have sent unread.
@@ -57,17 +73,30 @@ impl Activity {
         Self {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
-            asked: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
+            cancelled: AtomicU32::new(0),
+            admitted: AtomicBool::new(false),
             speaks_http2: CancellationToken::new(),
             window,
             in_flight: Mutex::default(),
             ended: AtomicU64::new(0),
+            dismissed: CancellationToken::new(),
+            reason: OnceLock::new(),
         }
     }
 
-    /// Resolves when the connection should end, with the time that is left to
-    /// what is in flight.
-    pub(super) async fn end(&self, bounds: &Bounds) -> Option<Duration> {
+    /// Resolves when the connection should end.
+    pub(super) async fn end(&self, bounds: &Bounds) -> End {
+        tokio::select! {
+            end = self.end_in_time(bounds) => end,
+            () = self.dismissed.cancelled() => End {
+                grace: Some(DISMISSED),
+                reason: self.reason.get().copied(),
+            },
+        }
+    }
+
+    async fn end_in_time(&self, bounds: &Bounds) -> End {
         // As gRPC's servers do it, so that connections that came together do
         // not go together.
         let age = bounds
@@ -76,21 +105,57 @@ impl Activity {
         let old = age.map(|age| self.since + age);
         loop {
             let now = Instant::now();
-            if old.is_some_and(|old| now >= old) {
-                return bounds.age_grace;
+            let past = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+            if past(old) {
+                return End::of(bounds.age_grace);
             }
-            let silent = (!self.has_spoken()).then(|| self.since + HELLO);
-            if silent.is_some_and(|silent| now >= silent) {
-                return Some(Duration::ZERO);
+            let silent = (!self.has_spoken()).then(|| self.since + bounds.hello);
+            if past(silent) {
+                return End::blamed("silent");
+            }
+            let stranger = bounds.stranger.filter(|_| !self.is_admitted());
+            let stranger = stranger.map(|time| self.quiet_since(now).max(self.since + time));
+            if past(stranger) {
+                return End::blamed("stranger");
             }
             let idle = bounds.idle.map(|idle| self.idle_since(now) + idle);
-            if idle.is_some_and(|idle| now >= idle) {
-                return Some(LAST_WORDS);
+            if past(idle) {
+                return End::of(Some(LAST_WORDS));
             }
-            match [old, silent, idle].into_iter().flatten().min() {
+            match [old, silent, stranger, idle].into_iter().flatten().min() {
                 Some(next) => sleep_until(next).await,
                 None => return pending().await,
             }
+        }
+    }
+
+    /// Has it end soon, for a reason that is counted.
+    pub(super) fn dismiss(&self, reason: &'static str) {
+        let _ = self.reason.set(reason);
+        self.dismissed.cancel();
+    }
+
+    /// Resolves once it was dismissed.
+    pub(super) async fn dismissed(&self) {
+        self.dismissed.cancelled().await;
+    }
+
+    /// Something of it was let in.
+    pub(super) fn admitted(&self) {
+        self.admitted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anything of it was let in.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// A client did not wait for an answer; `most` may be so, or half of all.
+    pub(super) fn cancelled(&self, most: u32) {
+        let cancelled = self.cancelled.fetch_add(1, Ordering::Relaxed) + 1;
+        let half = self.asked.load(Ordering::Relaxed) / 2;
+        if most > 0 && cancelled > most && cancelled > half {
+            self.dismiss("cancelled_requests");
         }
     }
 
@@ -119,7 +184,7 @@ impl Activity {
     }
 
     fn has_spoken(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed) >= PREFACE
+        self.asked.load(Ordering::Relaxed) > 0 || self.heard.load(Ordering::Relaxed) >= PREFACE
     }
 
     /// Now, while a request is in flight.
@@ -129,6 +194,38 @@ impl Activity {
         }
         self.since + Duration::from_millis(self.ended.load(Ordering::Relaxed))
     }
+
+    /// In a moment, while a request is in flight: who sends it may just be asked
+    /// for.
+    fn quiet_since(&self, now: Instant) -> Instant {
+        if self.in_flight().requests > 0 {
+            return now + DISMISSED;
+        }
+        self.since
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// With some time, and nobody to blame.
+    pub(super) fn in_peace(grace: Duration) -> Self {
+        Self::of(Some(grace))
+    }
+
+    fn of(grace: Option<Duration>) -> Self {
+        Self {
+            grace,
+            reason: None,
+        }
+    }
+
+    fn blamed(reason: &'static str) -> Self {
+        Self {
+            grace: Some(DISMISSED),
+            reason: Some(reason),
+        }
+    }
 }
 
 // === impl Busy ===
@@ -137,7 +234,7 @@ impl Busy {
     /// A request that has come; `None` without the memory for what its connection
     /// may send unread.
     pub(super) fn new(activity: &Arc<Activity>) -> Option<Self> {
-        activity.asked.store(true, Ordering::Relaxed);
+        activity.asked.fetch_add(1, Ordering::Relaxed);
         let mut in_flight = activity.in_flight();
         if in_flight.requests == 0 {
             in_flight.memory = Some(activity.window.charge()?);
@@ -145,6 +242,11 @@ impl Busy {
         in_flight.requests += 1;
         drop(in_flight);
         Some(Self(activity.clone()))
+    }
+
+    /// Its client did not wait for the answer.
+    pub(super) fn cancelled(&self, most: u32) {
+        self.0.cancelled(most);
     }
 }
 

@@ -5,7 +5,7 @@
 //! large body gets memory as it sends, not as it promises: the buffer grows by
 //! doubling, and is charged before it grows.
 
-use super::{Failure, Kind};
+use super::{Failure, InFlight, Kind};
 use crate::pipeline::{Budget, Permit};
 use bytes::Bytes;
 use http::{HeaderMap, Version, header, request::Parts};
@@ -72,6 +72,8 @@ pub(super) struct Pieces {
     body: Incoming,
     deadline: Option<Instant>,
     patience: Duration,
+    /// What they are charged to, beside memory.
+    share: Option<InFlight>,
 }
 
 // === impl Reading ===
@@ -84,7 +86,8 @@ impl Reading {
 
     /// Reads the body of an HTTP request.
     pub async fn read(&self, parts: &Parts, body: Incoming) -> Result<Received, Failure> {
-        let mut pieces = Pieces::new(body, self.patience, None);
+        let share = parts.extensions.get().cloned();
+        let mut pieces = Pieces::new(body, self.patience, None).charged_to(share);
         let read = self
             .read_pieces(announced(&parts.headers), &mut pieces)
             .await;
@@ -133,7 +136,7 @@ impl Reading {
 }
 
 /// The size that the headers announce; 0 when they do not.
-fn announced(headers: &HeaderMap) -> u64 {
+pub(super) fn announced(headers: &HeaderMap) -> u64 {
     let length = headers.get(header::CONTENT_LENGTH);
     length
         .and_then(|value| value.to_str().ok()?.parse().ok())
@@ -188,7 +191,14 @@ impl Pieces {
             body,
             deadline: [ours, deadline].into_iter().flatten().min(),
             patience,
+            share: None,
         }
+    }
+
+    /// The same, charged to the sender of the request that they are of.
+    pub(super) fn charged_to(mut self, share: Option<InFlight>) -> Self {
+        self.share = share;
+        self
     }
 
     /// The next piece; nothing at the end.
@@ -203,6 +213,9 @@ impl Pieces {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        if let Some(share) = &self.share {
+                            share.take(data.len())?;
+                        }
                         return Ok(Some(data));
                     }
                 }
@@ -217,6 +230,7 @@ impl Pieces {
     async fn discard(&mut self) {
         let until = Instant::now() + UNWANTED_TIME;
         self.deadline = Some(until);
+        self.share = None;
         let mut rest = UNWANTED;
         while let Ok(Some(piece)) = self.next().await {
             match rest.checked_sub(piece.len()) {

@@ -28,7 +28,7 @@ pub struct Cors {
 }
 
 /// A handler whose responses have headers that the configuration asks for.
-pub struct WithHeaders {
+pub(super) struct WithHeaders {
     inner: Arc<dyn Handler>,
     cors: Option<Cors>,
     fixed: Vec<(HeaderName, HeaderValue)>,
@@ -144,7 +144,7 @@ impl Cors {
 impl WithHeaders {
     /// Wraps `inner`, if there is anything to add. What is no header is left
     /// out; the settings have said so.
-    pub fn around(
+    pub(super) fn around(
         inner: Arc<dyn Handler>,
         cors: Option<Cors>,
         fixed: &BTreeMap<String, Secret>,

@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | `Invalid` | INVALID_ARGUMENT | 400 | no |
 //! | `TooLarge` | RESOURCE_EXHAUSTED | 413 | no |
+//! | `Unauthenticated` | UNAUTHENTICATED | 401 | no |
+//! | `Denied` | PERMISSION_DENIED | 403 | no |
 //! | `Busy` | RESOURCE_EXHAUSTED, RetryInfo | 429, Retry-After | yes |
 //! | `Unavailable` | UNAVAILABLE, RetryInfo | 503, Retry-After | yes |
 //! | `Late` | DEADLINE_EXCEEDED, RetryInfo | 503, Retry-After | yes |
@@ -20,7 +22,7 @@
 use super::Answer;
 use crate::r#gen::rpc;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use prost::Message;
 use std::{fmt, time::Duration};
 use tonic::Code;
@@ -49,6 +51,10 @@ pub enum Kind {
     Invalid,
     /// The request is larger than a bound.
     TooLarge,
+    /// It is not known who asks.
+    Unauthenticated,
+    /// Who asks may not.
+    Denied,
     /// Too many requests at a time.
     Busy,
     /// It may pass later.
@@ -211,6 +217,8 @@ impl Kind {
     pub const fn code(self) -> Code {
         match self {
             Self::Invalid => Code::InvalidArgument,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Denied => Code::PermissionDenied,
             Self::TooLarge | Self::Busy => Code::ResourceExhausted,
             Self::Unavailable => Code::Unavailable,
             Self::Late => Code::DeadlineExceeded,
@@ -224,6 +232,8 @@ impl Kind {
     pub const fn http(self) -> StatusCode {
         match self {
             Self::Invalid | Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::Late => StatusCode::SERVICE_UNAVAILABLE,
@@ -238,6 +248,18 @@ impl Kind {
 // === impl Encoding ===
 
 impl Encoding {
+    /// What a body is, by its `content-type` without parameters.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let ty = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let ty = ty.split(';').next()?.trim();
+        [
+            ("application/x-protobuf", Self::Protobuf),
+            ("application/json", Self::Json),
+        ]
+        .into_iter()
+        .find_map(|(known, encoding)| known.eq_ignore_ascii_case(ty).then_some(encoding))
+    }
+
     /// The value of `content-type`.
     pub const fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {

@@ -54,7 +54,8 @@ impl IncludeMetadata {
     }
 }
 
-fn wrong(name: &str) -> Option<&'static str> {
+/// Why a header cannot go on.
+pub(crate) fn wrong(name: &str) -> Option<&'static str> {
     let Ok(name) = name.parse::<HeaderName>() else {
         return Some("no header name");
     };

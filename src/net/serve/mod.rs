@@ -16,6 +16,8 @@
 //! - [`coding`]: how bodies are compressed
 //! - [`grpc`]: calls over HTTP/2, whose messages stay compressed
 //! - [`cors`], [`metadata`]: headers that browsers and tenants need
+//! - [`gate`]: who is let in, told before any body is read; [`doors`]: who was not;
+//!   [`limits`]: what [`strangers`] may do; [`in_flight`]: bytes that count for a sender
 //! - [`failure`]: one error, said to gRPC and to HTTP in their own words
 //!
 //! The response to a request is made by one [`Handler`] behind `dyn`: the HTTP
@@ -26,9 +28,13 @@ pub mod answer;
 pub mod body;
 pub mod coding;
 pub mod cors;
+mod doors;
 pub mod failure;
+mod gate;
 pub mod grpc;
 mod heard;
+mod in_flight;
+pub mod limits;
 pub mod listener;
 pub mod metadata;
 mod peer;
@@ -36,6 +42,7 @@ mod requests;
 pub mod server;
 pub mod settings;
 pub mod sockets;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -44,8 +51,10 @@ pub use self::{
     answer::Answer,
     body::{Patience, Reading, Received, discard},
     coding::Coding,
-    cors::{Cors, WithHeaders},
+    cors::Cors,
     failure::{Encoding, Failure, Kind},
+    in_flight::InFlight,
+    limits::LimitsSettings,
     listener::Transport,
     metadata::{IncludeMetadata, Picked},
     peer::Peer,
@@ -53,3 +62,5 @@ pub use self::{
     settings::{GrpcServerSettings, HttpServerSettings},
     sockets::Sockets,
 };
+
+pub(crate) use self::metadata::wrong as metadata_problem;

@@ -3,8 +3,9 @@
 use super::{
     Answer, Answering, Encoding, Failure, Handler, Kind, Peer,
     activity::{Activity, Busy},
+    server::Bounds,
 };
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, service::Service};
 use std::{
     convert::Infallible,
@@ -21,6 +22,7 @@ pub(super) struct OfConnection {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
+    pub(super) bounds: Bounds,
     pub(super) stop: CancellationToken,
 }
 
@@ -30,6 +32,7 @@ pub(super) struct Making {
     busy: Option<Busy>,
     /// With HTTP/1: whether the answer is the last one.
     last: Option<CancellationToken>,
+    max_cancelled: u32,
 }
 
 // === impl OfConnection ===
@@ -45,13 +48,19 @@ impl Service<Request<Incoming>> for OfConnection {
             self.activity.is_http2();
         }
         let busy = Busy::new(&self.activity);
-        let answering = match busy {
-            Some(_) => self.handler.clone().handle(request, self.peer.clone()),
-            None => no_memory(&request, &self.peer),
+        // HTTP/2 counts them itself.
+        let too_much = !is_http2 && head_bytes(request.headers()) > self.bounds.headers;
+        let answering = if too_much {
+            Box::pin(ready(too_large()))
+        } else if busy.is_none() {
+            no_memory(&request, &self.peer)
+        } else {
+            self.handler.clone().handle(request, self.peer.clone())
         };
         Making {
             busy,
             last: (!is_http2).then(|| self.stop.clone()),
+            max_cancelled: self.bounds.cancelled,
             answering,
         }
     }
@@ -74,6 +83,21 @@ fn no_memory(request: &Request<Incoming>, peer: &Peer) -> Answering {
     Box::pin(ready(answer))
 }
 
+fn head_bytes(headers: &HeaderMap) -> u32 {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    u32::try_from(bytes.sum::<usize>()).unwrap_or(u32::MAX)
+}
+
+fn too_large() -> Response<Answer> {
+    let mut response = Response::new(Answer::full("the headers are above max_header_bytes\n"));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
 // === impl Making ===
 
 impl Future for Making {
@@ -90,5 +114,13 @@ impl Future for Making {
             Some(busy) => answer.keeping(busy),
             None => answer,
         })))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(busy) = &self.busy {
+            busy.cancelled(self.max_cancelled);
+        }
     }
 }

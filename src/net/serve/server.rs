@@ -5,6 +5,7 @@
 //! too long, or when the server stops. In all cases of ours the peer is told
 //! (GOAWAY, `connection: close`) and what is in flight is finished, within a
 //! time. A peer that does not read its answers cannot keep that from ending.
+//! One that misbehaves is given little time, and is counted (`doors`).
 //!
 //! A server that stops while the process goes on has most likely a follower at
 //! the same address, and no client is to notice. HTTP/1 has no word for going
@@ -12,22 +13,30 @@
 //! one more answer.
 
 use super::{
-    Answer, Peer, Sockets,
-    activity::Activity,
+    Answer, Cors, Peer, Sockets,
+    activity::{Activity, End},
+    cors::WithHeaders,
+    doors::Doors,
+    gate::Gate,
     heard::Heard,
     listener::{Endpoint, Listener},
+    peer::Session,
     requests::OfConnection,
+    strangers::Strangers,
     windows::{Window, Windows},
 };
 use crate::{
     net::{
+        auth::Authenticator,
         gathered::Gathered,
         listen::BindError,
         streams::{Streams, Together},
-        tls::LiveServerTls,
+        tls::{CertificateMetrics, LiveServerTls, PeerCertificate},
     },
     pipeline::Budget,
     runtime::Tasks,
+    settings::{Id, Secret},
+    telemetry::Metrics,
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -36,6 +45,8 @@ use hyper_util::{
     server::conn::auto,
 };
 use std::{
+    collections::BTreeMap,
+    error::Error,
     future::{Future, pending},
     io,
     pin::Pin,
@@ -49,11 +60,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
-/// The longest that a peer may take for its TLS handshake, and then until it
-/// has said which HTTP it speaks.
-pub(super) const HELLO: Duration = Duration::from_secs(10);
+/// The time until a ping must be answered where none are sent.
+const HELLO: Duration = Duration::from_secs(10);
 
 /// How long requests in flight may take once the process is ending: most of the
 /// time to shut down belongs to the queues.
@@ -89,6 +99,12 @@ pub struct Plan {
     pub(super) endpoint: Endpoint,
     pub(super) tls: Option<LiveServerTls>,
     pub(super) bounds: Bounds,
+    /// Who is let in; everybody unless given.
+    pub(super) authenticator: Option<Arc<Authenticator>>,
+    pub(super) cors: Option<Cors>,
+    /// Headers of every response.
+    pub(super) response_headers: BTreeMap<String, Secret>,
+    pub(super) doors: Doors,
 }
 
 /// The bounds of connections; `None` is no bound.
@@ -108,6 +124,16 @@ pub(super) struct Bounds {
     pub(super) ping: Option<(Duration, Duration)>,
     /// The longest that the head of an HTTP/1 request may take.
     pub(super) head: Option<Duration>,
+    /// The longest that a TLS handshake may take, and then until HTTP is spoken.
+    pub(super) hello: Duration,
+    /// How long a connection may last of which nothing was let in.
+    pub(super) stranger: Option<Duration>,
+    /// Bytes of a request's headers.
+    pub(super) headers: u32,
+    /// Requests whose answers need not be waited for; 0 is no bound.
+    pub(super) cancelled: u32,
+    /// Requests of HTTP/2 that are reset before they were looked at.
+    pub(super) pending_resets: usize,
 }
 
 /// A listener that is bound.
@@ -128,6 +154,8 @@ struct Shared {
     bounds: Bounds,
     windows: Windows,
     handler: Arc<dyn Handler>,
+    doors: Doors,
+    strangers: Arc<Strangers>,
     stop: CancellationToken,
     ending: CancellationToken,
 }
@@ -135,6 +163,17 @@ struct Shared {
 // === impl Plan ===
 
 impl Plan {
+    /// The same, which counts for `receiver` whom it does not let in, and tells
+    /// when its certificates end.
+    pub fn observed(mut self, metrics: &Metrics, receiver: &Id, protocol: &'static str) -> Self {
+        self.doors = Doors::new(metrics, receiver, protocol);
+        if let Some(tls) = &self.tls {
+            let ends: CertificateMetrics = metrics.set();
+            ends.watch(receiver, tls.certificates());
+        }
+        self
+    }
+
     /// Binds it, or shares the socket with who has it ([`Sockets::bind`]). Port 0
     /// takes any free one.
     pub async fn bind(self, sockets: &Sockets, owner: &str) -> Result<Server, BindError> {
@@ -170,17 +209,21 @@ impl Server {
     ) {
         let tasks = Tasks::default();
         let slots = Arc::new(Semaphore::new(self.plan.bounds.connections));
+        let strangers = Arc::new(Strangers::default());
+        let handler = Gate::before(handler, self.plan.authenticator, self.plan.doors.clone());
         let shared = Arc::new(Shared {
             tls: self.plan.tls,
             bounds: self.plan.bounds,
             windows: Windows::new(memory),
-            handler,
+            handler: WithHeaders::around(handler, self.plan.cors, &self.plan.response_headers),
+            doors: self.plan.doors,
+            strangers: strangers.clone(),
             stop: stop.clone(),
             ending: ending.clone(),
         });
         let mut failing = false;
         while let Some(accepted) = stop
-            .run_until_cancelled(accept(&self.listener, &slots))
+            .run_until_cancelled(accept(&self.listener, &slots, &strangers))
             .await
         {
             match accepted {
@@ -209,14 +252,19 @@ impl Server {
     }
 }
 
+/// The next connection, once there is room for it.
 async fn accept(
     listener: &Listener,
     slots: &Arc<Semaphore>,
+    strangers: &Strangers,
 ) -> io::Result<(Box<dyn Io>, Peer, OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await;
-    let slot = slot.map_err(io::Error::other)?;
     let (io, peer) = listener.accept().await?;
-    Ok((io, peer, slot))
+    if let Ok(slot) = slots.clone().try_acquire_owned() {
+        return Ok((io, peer, slot));
+    }
+    strangers.dismiss_oldest();
+    let slot = slots.clone().acquire_owned().await;
+    Ok((io, peer, slot.map_err(io::Error::other)?))
 }
 
 fn http(bounds: &Bounds, window: &Window, streams: &Streams) -> auto::Builder<Streams> {
@@ -238,37 +286,69 @@ fn http(bounds: &Bounds, window: &Window, streams: &Streams) -> auto::Builder<St
     http
 }
 
+/// What strangers may make of it.
+fn limit(http: &mut auto::Builder<Streams>, bounds: &Bounds) {
+    http.http2()
+        .max_header_list_size(bounds.headers)
+        .max_pending_accept_reset_streams(bounds.pending_resets);
+}
+
 // === impl Shared ===
 
 impl Shared {
     async fn serve(&self, io: Box<dyn Io>, peer: Peer) {
         let (window, streams) = (self.windows.open(), Streams::default());
-        let http = http(&self.bounds, &window, &streams);
+        let mut http = http(&self.bounds, &window, &streams);
+        limit(&mut http, &self.bounds);
         let activity = Arc::new(Activity::new(window));
-        let io = match self.secure(io, &peer).await {
-            Some(io) => io,
-            None => return,
+        let _stranger = self.strangers.add(&activity);
+        let secured = tokio::select! {
+            secured = self.secure(io, &peer) => secured,
+            () = activity.dismissed() => None,
+        };
+        let Some((io, certificate)) = secured else {
+            return;
         };
         let io = Gathered::new(Heard::new(io, &activity));
+        let session = Session {
+            activity: activity.clone(),
+            certificate,
+        };
+        let peer = peer.on(Arc::new(session));
         let service = OfConnection {
             handler: self.handler.clone(),
-            peer,
+            peer: peer.clone(),
             activity: activity.clone(),
+            bounds: self.bounds.clone(),
             stop: self.stop.clone(),
         };
         let connection = http.serve_connection(TokioIo::new(io.clone()), service);
         let mut serving = Together::new(connection, streams, io);
-        let grace = tokio::select! {
+        let end = tokio::select! {
             // Whatever went wrong with the connection, it is over.
-            _ = &mut serving => return,
-            () = self.told_to_go(&activity) => Some(LEAVE_GRACE),
-            grace = activity.end(&self.bounds) => grace,
+            ended = &mut serving => {
+                self.blame(&peer, ended);
+                return;
+            }
+            () = self.told_to_go(&activity) => End::in_peace(LEAVE_GRACE),
+            end = activity.end(&self.bounds) => end,
         };
+        if let Some(reason) = end.reason {
+            self.doors.closed(&peer, reason, meaning(reason));
+        }
         serving.connection().graceful_shutdown();
         tokio::select! {
             _ = serving => {}
-            () = wait(grace) => {}
+            () = wait(end.grace) => {}
             () = cut_off(&self.stop, &self.ending) => {}
+        }
+    }
+
+    /// Counts what a client has done to its connection.
+    fn blame(&self, peer: &Peer, ended: Result<(), Box<dyn Error + Send + Sync>>) {
+        let Err(error) = ended else { return };
+        if let Some(reason) = fault(&*error) {
+            self.doors.closed(peer, reason, &error.to_string());
         }
     }
 
@@ -283,10 +363,15 @@ impl Shared {
         }
     }
 
-    /// The TLS handshake, if there is one.
-    async fn secure(&self, io: Box<dyn Io>, peer: &Peer) -> Option<Box<dyn Io>> {
+    /// The TLS handshake, if there is one, and the certificate that the client has
+    /// shown in it.
+    async fn secure(
+        &self,
+        io: Box<dyn Io>,
+        peer: &Peer,
+    ) -> Option<(Box<dyn Io>, Option<PeerCertificate>)> {
         let Some(tls) = &self.tls else {
-            return Some(io);
+            return Some((io, None));
         };
         let config = match tls.current() {
             Ok(config) => config,
@@ -295,18 +380,74 @@ impl Shared {
                 return None;
             }
         };
-        let accept = timeout(HELLO, TlsAcceptor::from(config).accept(io));
+        let accept = timeout(self.bounds.hello, TlsAcceptor::from(config).accept(io));
         match self.ending.run_until_cancelled(accept).await? {
-            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                let certificate = tls.peer(stream.get_ref().1);
+                Some((Box::new(stream), certificate))
+            }
             Ok(Err(error)) => {
-                debug!(%peer, %error, "a TLS handshake failed");
+                let reason = handshake_fault(&error);
+                self.doors.closed(peer, reason, &error.to_string());
                 None
             }
             Err(_) => {
-                debug!(%peer, "a TLS handshake took too long");
+                let reason = "handshake_timeout";
+                self.doors
+                    .closed(peer, reason, "the TLS handshake took too long");
                 None
             }
         }
+    }
+}
+
+/// Why a handshake failed.
+fn handshake_fault(error: &io::Error) -> &'static str {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match tls {
+        Some(rustls::Error::NoCertificatesPresented) => "no_certificate",
+        Some(rustls::Error::InvalidCertificate(_)) => "wrong_certificate",
+        _ => "handshake",
+    }
+}
+
+/// What a client did that ended its connection, if it was more than to go away.
+fn fault(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let calm = error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+            return match (error.is_remote(), error.is_io()) {
+                (false, false) if calm => Some("flood"),
+                (false, false) => Some("protocol"),
+                _ => None,
+            };
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_parse_too_large() {
+                return Some("headers");
+            }
+            if error.is_timeout() {
+                return Some("slow_headers");
+            }
+            if error.is_parse() {
+                return Some("protocol");
+            }
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// A reason in words, for the log.
+fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "silent" => "the client did not say which HTTP it speaks",
+        "stranger" => "nothing that came over it was let in",
+        "made_room" => "nothing that came over it was let in, and others wait",
+        "cancelled_requests" => "the client cancelled more requests than it let be answered",
+        "certificate_revoked" => "its client's certificate is no longer taken",
+        _ => "",
     }
 }
 

@@ -2,17 +2,21 @@
 //! endpoint itself is each receiver's own key, because its default is.
 
 use super::{
-    Cors, IncludeMetadata, Plan, Transport, body::Reading, listener::Endpoint, server::Bounds,
+    Cors, IncludeMetadata, LimitsSettings, Plan, Transport, body::Reading, doors::Doors,
+    listener::Endpoint, server::Bounds,
 };
 use crate::{
-    net::tls::ServerTls,
+    net::{
+        auth::{Authenticator, Certificates, ServerAuth},
+        tls::{ClientAuth, ServerTls},
+    },
     pipeline::Budget,
     settings::{ByteSize, Duration, Problem, Secret},
 };
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The largest length of a gRPC message, in MiB: it has four bytes.
 const MAX_MESSAGE_MIB: u64 = 4_095;
@@ -28,6 +32,10 @@ pub struct GrpcServerSettings {
     pub transport: Transport,
     /// TLS, off unless given.
     pub tls: Option<ServerTls>,
+    /// Who may send, and as whom; everybody unless given.
+    pub auth: Option<ServerAuth>,
+    /// What clients may do before anybody knows them.
+    pub limits: LimitsSettings,
     /// The largest message in MiB, as it travels and when inflated. 64 is what
     /// OTLP recommends; the Collector's 4 refuses ordinary profiles.
     pub max_recv_msg_size_mib: u64,
@@ -79,6 +87,10 @@ pub struct HttpServerSettings {
     pub transport: Transport,
     /// TLS, off unless given.
     pub tls: Option<ServerTls>,
+    /// Who may send, and as whom; everybody unless given.
+    pub auth: Option<ServerAuth>,
+    /// What clients may do before anybody knows them.
+    pub limits: LimitsSettings,
     /// The largest body, as it travels and when inflated. 64MiB is what OTLP
     /// recommends.
     pub max_request_body_size: ByteSize,
@@ -107,6 +119,8 @@ impl Default for GrpcServerSettings {
         Self {
             transport: Transport::default(),
             tls: None,
+            auth: None,
+            limits: LimitsSettings::default(),
             max_recv_msg_size_mib: 64,
             max_concurrent_streams: 256,
             max_connections: 1_024,
@@ -120,13 +134,7 @@ impl Default for GrpcServerSettings {
 impl GrpcServerSettings {
     /// Everything that is wrong with them and `endpoint`. Reads no file.
     pub fn problems(&self, endpoint: &str) -> Vec<Problem> {
-        let mut problems = common(
-            endpoint,
-            self.transport,
-            self.tls.as_ref(),
-            self.max_connections,
-            &self.include_metadata,
-        );
+        let mut problems = self.common().problems(endpoint);
         if self.max_recv_msg_size_mib == 0 || self.max_recv_msg_size_mib > MAX_MESSAGE_MIB {
             problems.push(Problem::new(
                 "max_recv_msg_size_mib",
@@ -149,23 +157,27 @@ impl GrpcServerSettings {
     /// The listener, not bound yet. Reads certificates.
     pub fn plan(&self, endpoint: &str) -> Result<Plan, Vec<Problem>> {
         let parameters = &self.keepalive.server_parameters;
+        let common = self.common();
         let bounds = Bounds {
-            connections: self.max_connections as usize,
-            streams: self.max_concurrent_streams,
             idle: bound(parameters.max_connection_idle),
             age: bound(parameters.max_connection_age),
             age_grace: bound(parameters.max_connection_age_grace),
             ping: bound(parameters.time).map(|time| (time, parameters.timeout.get())),
             head: bound(self.read_timeout),
+            ..common.bounds(self.max_concurrent_streams)
         };
-        let problems = self.problems(endpoint);
-        plan(
-            endpoint,
-            self.transport,
-            (self.tls.as_ref(), &["h2"]),
-            bounds,
-            problems,
-        )
+        common.plan(endpoint, &["h2"], bounds, self.problems(endpoint))
+    }
+
+    fn common(&self) -> Common<'_> {
+        Common {
+            transport: self.transport,
+            tls: self.tls.as_ref(),
+            auth: self.auth.as_ref(),
+            limits: &self.limits,
+            max_connections: self.max_connections,
+            include_metadata: &self.include_metadata,
+        }
     }
 
     /// How messages are read.
@@ -200,6 +212,8 @@ impl Default for HttpServerSettings {
         Self {
             transport: Transport::default(),
             tls: None,
+            auth: None,
+            limits: LimitsSettings::default(),
             max_request_body_size: ByteSize::new(64 << 20),
             max_connections: 1_024,
             read_timeout: Duration::from_secs(60),
@@ -215,13 +229,7 @@ impl Default for HttpServerSettings {
 impl HttpServerSettings {
     /// Everything that is wrong with them and `endpoint`. Reads no file.
     pub fn problems(&self, endpoint: &str) -> Vec<Problem> {
-        let mut problems = common(
-            endpoint,
-            self.transport,
-            self.tls.as_ref(),
-            self.max_connections,
-            &self.include_metadata,
-        );
+        let mut problems = self.common().problems(endpoint);
         if self.max_request_body_size.get() == 0 {
             problems.push(Problem::new("max_request_body_size", "it must be above 0"));
         }
@@ -240,24 +248,30 @@ impl HttpServerSettings {
 
     /// The listener, not bound yet. Reads certificates.
     pub fn plan(&self, endpoint: &str) -> Result<Plan, Vec<Problem>> {
+        let common = self.common();
         let bounds = Bounds {
-            connections: self.max_connections as usize,
-            streams: HTTP_STREAMS,
             idle: bound(self.idle_timeout),
-            age: None,
-            age_grace: None,
-            ping: None,
             head: bound(self.read_header_timeout),
+            ..common.bounds(HTTP_STREAMS)
         };
-        let problems = self.problems(endpoint);
         let alpn = &["h2", "http/1.1"];
-        plan(
-            endpoint,
-            self.transport,
-            (self.tls.as_ref(), alpn),
-            bounds,
-            problems,
-        )
+        let plan = common.plan(endpoint, alpn, bounds, self.problems(endpoint))?;
+        Ok(Plan {
+            cors: self.cors.clone(),
+            response_headers: self.response_headers.clone(),
+            ..plan
+        })
+    }
+
+    fn common(&self) -> Common<'_> {
+        Common {
+            transport: self.transport,
+            tls: self.tls.as_ref(),
+            auth: self.auth.as_ref(),
+            limits: &self.limits,
+            max_connections: self.max_connections,
+            include_metadata: &self.include_metadata,
+        }
     }
 
     /// How bodies are read.
@@ -271,48 +285,97 @@ impl HttpServerSettings {
     }
 }
 
-fn common(
-    endpoint: &str,
+/// What both protocols have.
+struct Common<'a> {
     transport: Transport,
-    tls: Option<&ServerTls>,
+    tls: Option<&'a ServerTls>,
+    auth: Option<&'a ServerAuth>,
+    limits: &'a LimitsSettings,
     max_connections: u32,
-    metadata: &IncludeMetadata,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Err(message) = Endpoint::parse(endpoint, transport) {
-        problems.push(Problem::new("endpoint", message));
-    }
-    let tls = tls.map(ServerTls::problems).unwrap_or_default();
-    problems.extend(tls.into_iter().map(|problem| problem.below("tls")));
-    if max_connections == 0 {
-        problems.push(Problem::new("max_connections", "it must be above 0"));
-    }
-    let metadata = metadata.problems().into_iter();
-    problems.extend(metadata.map(|problem| problem.below("include_metadata")));
-    problems
+    include_metadata: &'a IncludeMetadata,
 }
 
-fn plan(
-    endpoint: &str,
-    transport: Transport,
-    (tls, alpn): (Option<&ServerTls>, &[&str]),
-    bounds: Bounds,
-    mut problems: Vec<Problem>,
-) -> Result<Plan, Vec<Problem>> {
-    let loaded = match (tls, problems.is_empty()) {
-        (Some(tls), true) => tls.load(alpn).map(Some),
-        _ => Ok(None),
-    };
-    match (Endpoint::parse(endpoint, transport), loaded) {
-        (Ok(endpoint), Ok(tls)) if problems.is_empty() => Ok(Plan {
-            endpoint,
-            tls,
-            bounds,
-        }),
-        (_, loaded) => {
-            let wrong = loaded.err().unwrap_or_default().into_iter();
-            problems.extend(wrong.map(|problem| problem.below("tls")));
-            Err(problems)
+// === impl Common ===
+
+impl Common<'_> {
+    fn problems(&self, endpoint: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Err(message) = Endpoint::parse(endpoint, self.transport) {
+            problems.push(Problem::new("endpoint", message));
+        }
+        let mut below = |key: &str, found: Vec<Problem>| {
+            problems.extend(found.into_iter().map(|problem| problem.below(key)));
+        };
+        below("tls", self.tls.map(ServerTls::problems).unwrap_or_default());
+        let auth = self.auth.map(|auth| auth.problems(self.certificates()));
+        below("auth", auth.unwrap_or_default());
+        below("limits", self.limits.problems());
+        below("include_metadata", self.include_metadata.problems());
+        if self.max_connections == 0 {
+            problems.push(Problem::new("max_connections", "it must be above 0"));
+        }
+        problems
+    }
+
+    fn certificates(&self) -> Certificates {
+        match self.tls.filter(|tls| tls.asks_clients()) {
+            None => Certificates::None,
+            Some(tls) if tls.client_auth == ClientAuth::Optional => Certificates::Optional,
+            Some(_) => Certificates::Required,
+        }
+    }
+
+    /// Bounds that `limits` say, and none of other kinds.
+    fn bounds(&self, streams: u32) -> Bounds {
+        let limits = self.limits;
+        Bounds {
+            connections: self.max_connections as usize,
+            streams,
+            idle: None,
+            age: None,
+            age_grace: None,
+            ping: None,
+            head: None,
+            hello: limits.handshake_timeout.get(),
+            stranger: bound(limits.stranger_timeout),
+            headers: u32::try_from(limits.max_header_bytes.get()).unwrap_or(u32::MAX),
+            cancelled: limits.max_cancelled_requests,
+            pending_resets: limits.max_pending_resets as usize,
+        }
+    }
+
+    /// The listener, if nothing is wrong. Reads files.
+    fn plan(
+        &self,
+        endpoint: &str,
+        alpn: &[&str],
+        bounds: Bounds,
+        mut problems: Vec<Problem>,
+    ) -> Result<Plan, Vec<Problem>> {
+        let endpoint = Endpoint::parse(endpoint, self.transport);
+        let (Ok(endpoint), true) = (endpoint, problems.is_empty()) else {
+            return Err(problems);
+        };
+        let mut keep = |key: &str, found: Vec<Problem>| {
+            problems.extend(found.into_iter().map(|problem| problem.below(key)));
+        };
+        let tls = self.tls.map(|tls| tls.load(alpn)).transpose();
+        let tls = tls.map_err(|found| keep("tls", found));
+        let auth = self
+            .auth
+            .map(|auth| Authenticator::load(auth, self.certificates()));
+        let auth = auth.transpose().map_err(|found| keep("auth", found));
+        match (tls, auth) {
+            (Ok(tls), Ok(auth)) => Ok(Plan {
+                endpoint,
+                tls,
+                bounds,
+                authenticator: auth.map(Arc::new),
+                cors: None,
+                response_headers: BTreeMap::new(),
+                doors: Doors::default(),
+            }),
+            _ => Err(problems),
         }
     }
 }

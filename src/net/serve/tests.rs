@@ -1,5 +1,8 @@
 //! Servers on loopback and whoever talks to them.
 
+mod hostile;
+mod matrix;
+
 use super::*;
 use crate::{
     net::{
@@ -9,6 +12,7 @@ use crate::{
     pipeline::Budget,
     runtime::Tasks,
     settings::{Duration as Setting, Secret},
+    telemetry::Metrics,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -85,6 +89,27 @@ async fn grpc(change: impl FnOnce(&mut GrpcServerSettings)) -> Served {
     let mut settings = GrpcServerSettings::default();
     change(&mut settings);
     serve(settings.plan("127.0.0.1:0").unwrap()).await
+}
+
+/// The same, and what it counts.
+async fn observed(plan: Plan) -> (Served, Metrics) {
+    let metrics = Metrics::default();
+    let plan = plan.observed(&metrics, &"test".parse().unwrap(), "test");
+    (serve(plan).await, metrics)
+}
+
+/// How many connections were ended for a reason.
+fn closed(metrics: &Metrics, reason: &str) -> u64 {
+    counted(metrics, "closed_connections", reason)
+}
+
+fn counted(metrics: &Metrics, what: &str, reason: &str) -> u64 {
+    let text = metrics.encode().unwrap();
+    let start = format!(
+        r#"profile_relay_receiver_{what}_total{{receiver="test",protocol="test",reason="{reason}"}} "#
+    );
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    line.map_or(0, |number| number.parse().unwrap())
 }
 
 /// Sends text and reads all that comes until the server closes.

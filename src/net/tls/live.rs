@@ -42,7 +42,7 @@ impl<C> Live<C> {
         &self.spec
     }
 
-    #[cfg(test)]
+    /// Whether it was loaded already.
     pub(super) fn is_loaded(&self) -> bool {
         self.config.load().is_some()
     }

@@ -3,25 +3,26 @@
 //!
 //! Where the Collector refuses every handshake once a certificate cannot be read
 //! again, the last good one stays in use here; and the clients' authorities are
-//! followed as the certificates are.
+//! followed as the certificates are, for clients that are connected too.
 
 use super::{
-    Live, TlsError, TlsSpec, Version, add_roots, identity_trouble, protocols, provider,
-    settings::{file, pem, secret, text},
+    Live, TlsError, TlsSpec, Version,
+    clients::{ClientAuth, PeerCertificate, Verifier, verifier},
+    expiry::{Certificates, Expiring, Reminder, Watched, certificates},
+    identity_trouble, protocols,
+    settings::{Pair, Pem, file, pem, secret, text},
+    sni::ByName,
 };
 use crate::settings::{Duration, FilePath, Problem, Secret};
-use rustls::{
-    RootCertStore, ServerConfig,
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-};
+use rustls::{ServerConfig, ServerConnection, crypto::CryptoProvider, sign::CertifiedKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use tracing::warn;
 
 /// TLS of a listener, as the OpenTelemetry Collector writes it (`tls`,
-/// configtls). All files are read again when they change; one that cannot be
-/// read then leaves the last good ones in use.
+/// configtls). All files are read again when they change, and connections go on;
+/// one that cannot be read then leaves the last good ones in use.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct ServerTls {
@@ -33,9 +34,17 @@ pub struct ServerTls {
     pub key_file: Option<FilePath>,
     /// The server's private key, as PEM text.
     pub key_pem: Option<Secret>,
-    /// A PEM file with the authorities of clients. With it, who has no
-    /// certificate of one of them is not served.
+    /// Further certificates: a client that asks for a name (SNI) is shown the
+    /// first that has it, the one above included, and else the one above.
+    pub certificates: Vec<ServerCertificate>,
+    /// A PEM file with the authorities of clients. With it, clients show
+    /// certificates. When it no longer covers the certificate of a client that is
+    /// connected, that client's next request is refused and its connection ends.
     pub client_ca_file: Option<FilePath>,
+    /// The authorities of clients, as PEM text.
+    pub client_ca_pem: Option<String>,
+    /// Whether clients must have a certificate, given their authorities.
+    pub client_auth: ClientAuth,
     /// As the Collector has it; here `client_ca_file` is always read again when
     /// it changes.
     pub client_ca_file_reload: bool,
@@ -44,8 +53,26 @@ pub struct ServerTls {
     pub min_version: Option<String>,
     /// The newest TLS version: `1.2` or `1.3` (default).
     pub max_version: Option<String>,
+    /// The cipher suites of TLS 1.2, by the Collector's names, as in
+    /// `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`. Default: all that are safe. Those
+    /// of TLS 1.3 are always on.
+    pub cipher_suites: Vec<String>,
     /// The files are looked at on use, at most this often. Default: 1s.
     pub reload_interval: Option<Duration>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct ServerCertificate {
+    /// A PEM file with the certificate chain.
+    pub cert_file: Option<FilePath>,
+    /// The certificate chain, as PEM text.
+    pub cert_pem: Option<String>,
+    /// A PEM file with the private key.
+    pub key_file: Option<FilePath>,
+    /// The private key, as PEM text.
+    pub key_pem: Option<Secret>,
 }
 
 /// The current configuration of a server. Cheap to clone.
@@ -54,7 +81,16 @@ pub struct LiveServerTls(Arc<Inner>);
 
 struct Inner {
     alpn: Vec<Vec<u8>>,
-    live: Live<ServerConfig>,
+    wants: ClientAuth,
+    live: Live<Loaded>,
+    reminder: Reminder,
+}
+
+/// What was made of the files.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    verifier: Option<Verifier>,
+    expiring: Vec<Expiring>,
 }
 
 // === impl ServerTls ===
@@ -65,6 +101,11 @@ impl ServerTls {
         self.spec().err().unwrap_or_default()
     }
 
+    /// Whether clients are asked for certificates.
+    pub(crate) fn asks_clients(&self) -> bool {
+        file(&self.client_ca_file).is_some() || text(&self.client_ca_pem).is_some()
+    }
+
     /// Loads the certificates. `alpn`: the protocols to offer, best first.
     pub fn load(&self, alpn: &[&str]) -> Result<LiveServerTls, Vec<Problem>> {
         let spec = self.spec()?;
@@ -73,7 +114,9 @@ impl ServerTls {
         }
         let inner = Inner {
             alpn: protocols(alpn),
+            wants: self.client_auth,
             live: Live::new(spec),
+            reminder: Reminder::default(),
         };
         inner
             .live
@@ -84,18 +127,15 @@ impl ServerTls {
 
     fn spec(&self) -> Result<TlsSpec, Vec<Problem>> {
         let mut problems = Vec::new();
-        let cert = pem(
-            ("cert_pem", text(&self.cert_pem)),
-            ("cert_file", file(&self.cert_file)),
-            &mut problems,
-        );
-        let key = pem(
-            ("key_pem", secret(&self.key_pem)),
-            ("key_file", file(&self.key_file)),
-            &mut problems,
-        );
+        let default = ServerCertificate {
+            cert_file: self.cert_file.clone(),
+            cert_pem: self.cert_pem.clone(),
+            key_file: self.key_file.clone(),
+            key_pem: self.key_pem.clone(),
+        };
+        let (cert, key) = default.pems(&mut problems);
         let ca = pem(
-            ("client_ca_pem", None),
+            ("client_ca_pem", text(&self.client_ca_pem)),
             ("client_ca_file", file(&self.client_ca_file)),
             &mut problems,
         );
@@ -111,17 +151,35 @@ impl ServerTls {
                 "a listener with TLS needs a private key: set key_file and cert_file, or remove tls",
             ));
         }
+        if ca.is_none() && self.client_auth != ClientAuth::default() {
+            problems.push(Problem::new(
+                "client_auth",
+                "no certificate of a client could be verified: set client_ca_file",
+            ));
+        }
+        let mut others = Vec::new();
+        for (at, certificate) in self.certificates.iter().enumerate() {
+            let mut found = Vec::new();
+            match certificate.pems(&mut found) {
+                (Some(cert), Some(key)) => others.push(Pair { cert, key }),
+                _ => found.push(Problem::new("", "it needs cert_file and key_file")),
+            }
+            let path = format!("certificates[{at}]");
+            problems.extend(found.into_iter().map(|problem| problem.below(&path)));
+        }
         let spec = TlsSpec {
             ca,
             system_roots: false,
             cert,
             key,
+            others,
             server_name: None,
             server_name_key: "",
             skip_verify: false,
             min: Version::Tls12,
             max: Version::Tls13,
             raised: false,
+            cipher_suites: self.cipher_suites.clone(),
             reload_interval: self
                 .reload_interval
                 .filter(|every| !every.is_zero())
@@ -131,12 +189,51 @@ impl ServerTls {
     }
 }
 
+// === impl ServerCertificate ===
+
+impl ServerCertificate {
+    fn pems(&self, problems: &mut Vec<Problem>) -> (Option<Pem>, Option<Pem>) {
+        let cert = pem(
+            ("cert_pem", text(&self.cert_pem)),
+            ("cert_file", file(&self.cert_file)),
+            problems,
+        );
+        let key = pem(
+            ("key_pem", secret(&self.key_pem)),
+            ("key_file", file(&self.key_file)),
+            problems,
+        );
+        (cert, key)
+    }
+}
+
 // === impl LiveServerTls ===
 
 impl LiveServerTls {
     /// The configuration for a handshake now.
     pub fn current(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        self.0.live.current(|spec| self.0.build(spec))
+        Ok(self.loaded()?.config.clone())
+    }
+
+    fn loaded(&self) -> Result<Arc<Loaded>, TlsError> {
+        self.0.loaded()
+    }
+
+    /// Whose ends are to be known.
+    pub(crate) fn certificates(&self) -> Watched {
+        let inner: Arc<dyn Certificates> = self.0.clone();
+        Arc::downgrade(&inner)
+    }
+
+    /// Who verifies certificates of clients now.
+    pub(super) fn client_verifier(&self) -> Option<Verifier> {
+        self.loaded().ok()?.verifier.clone()
+    }
+
+    /// The certificate that the client has shown in a handshake that is done.
+    pub(crate) fn peer(&self, connection: &ServerConnection) -> Option<PeerCertificate> {
+        let chain = connection.peer_certificates();
+        PeerCertificate::new(chain, self)
     }
 }
 
@@ -148,37 +245,58 @@ impl fmt::Debug for LiveServerTls {
 
 // === impl Inner ===
 
-impl Inner {
-    fn build(&self, spec: &TlsSpec) -> Result<ServerConfig, TlsError> {
-        let (Some(cert), Some(key)) = (&spec.cert, &spec.key) else {
-            return Err(TlsError::new("cert_file", "there is no certificate"));
-        };
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(spec.versions())
-            .map_err(|error| TlsError::new("min_version", error))?;
-        let builder = match clients(spec)? {
-            Some(verifier) => builder.with_client_cert_verifier(verifier),
-            None => builder.with_no_client_auth(),
-        };
-        let mut config = builder
-            .with_single_cert(cert.certificates()?, key.private_key()?)
-            .map_err(|error| TlsError::new(cert.key, identity_trouble(&error)))?;
-        config.alpn_protocols.clone_from(&self.alpn);
-        Ok(config)
+impl Certificates for Inner {
+    fn expiring(&self) -> Vec<Expiring> {
+        let loaded = self.loaded();
+        loaded.map_or_else(|_| Vec::new(), |loaded| loaded.expiring.clone())
     }
 }
 
-/// Who may connect, when not everybody may.
-fn clients(spec: &TlsSpec) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-    let Some(ca) = &spec.ca else {
-        return Ok(None);
-    };
-    let mut roots = RootCertStore::empty();
-    add_roots(&mut roots, ca, &ca.certificates()?)?;
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map(Some)
-        .map_err(|error| TlsError::new(ca.key, format!("{ca}: {error}")))
+impl Inner {
+    fn loaded(&self) -> Result<Arc<Loaded>, TlsError> {
+        let loaded = self.live.current(|spec| self.build(spec))?;
+        self.reminder.remind(&loaded.expiring);
+        Ok(loaded)
+    }
+
+    fn build(&self, spec: &TlsSpec) -> Result<Loaded, TlsError> {
+        let (Some(cert), Some(key)) = (&spec.cert, &spec.key) else {
+            return Err(TlsError::new("cert_file", "there is no certificate"));
+        };
+        let provider = spec.provider()?;
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(spec.versions())
+            .map_err(|error| TlsError::new("min_version", error))?;
+        let ca = spec.ca.as_ref();
+        let verifier = ca.map(|ca| verifier(ca, self.wants, provider.clone()));
+        let verifier = verifier.transpose()?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut keys = vec![certified(cert, key, &provider)?];
+        for other in &spec.others {
+            keys.push(certified(&other.cert, &other.key, &provider)?);
+        }
+        let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
+        config.alpn_protocols.clone_from(&self.alpn);
+        Ok(Loaded {
+            config: Arc::new(config),
+            verifier,
+            expiring: certificates(spec),
+        })
+    }
+}
+
+fn certified(
+    cert: &Pem,
+    key: &Pem,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (chain, key) = (cert.certificates()?, key.private_key()?);
+    CertifiedKey::from_der(chain, key, provider)
+        .map(Arc::new)
+        .map_err(|error| TlsError::new(cert.key, format!("{cert}: {}", identity_trouble(&error))))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The two shapes in which TLS clients are configured, Prometheus' and the
 //! Collector's, and the one [`TlsSpec`] that both become.
 
-use super::Version;
+use super::{Version, ciphers::restricted, provider};
 use crate::settings::{Duration, FilePath, Problem, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,10 @@ pub struct ClientTls {
     pub min_version: Option<String>,
     /// The newest TLS version: `1.2` or `1.3` (default).
     pub max_version: Option<String>,
+    /// The cipher suites of TLS 1.2, by the Collector's names, as in
+    /// `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`. Default: all that are safe. Those
+    /// of TLS 1.3 are always on.
+    pub cipher_suites: Vec<String>,
     /// The files are looked at on use, at most this often. Default: 1s.
     pub reload_interval: Option<Duration>,
 }
@@ -99,6 +103,13 @@ pub(super) struct Pem {
     pub(super) source: Source,
 }
 
+/// A certificate and its key.
+#[derive(Clone, PartialEq)]
+pub(super) struct Pair {
+    pub(super) cert: Pem,
+    pub(super) key: Pem,
+}
+
 /// What both shapes say, checked.
 #[derive(Clone, PartialEq)]
 pub struct TlsSpec {
@@ -106,6 +117,8 @@ pub struct TlsSpec {
     pub(super) system_roots: bool,
     pub(super) cert: Option<Pem>,
     pub(super) key: Option<Pem>,
+    /// Further certificates of a server.
+    pub(super) others: Vec<Pair>,
     pub(super) server_name: Option<String>,
     /// How the configuration calls `server_name`.
     pub(super) server_name_key: &'static str,
@@ -114,6 +127,8 @@ pub struct TlsSpec {
     pub(super) max: Version,
     /// An older `min_version` was asked for than there is.
     pub(super) raised: bool,
+    /// Of TLS 1.2; none named are all.
+    pub(super) cipher_suites: Vec<String>,
     pub(super) reload_interval: Option<std::time::Duration>,
 }
 
@@ -155,12 +170,14 @@ impl TlsConfig {
             ca,
             cert,
             key,
+            others: Vec::new(),
             server_name: text(&self.server_name),
             server_name_key: "server_name",
             skip_verify: self.insecure_skip_verify,
             min: Version::Tls12,
             max: Version::Tls13,
             raised: false,
+            cipher_suites: Vec::new(),
             reload_interval: None,
         };
         let refs = self.cert_ref.is_some() || self.key_ref.is_some();
@@ -208,12 +225,14 @@ impl ClientTls {
             ca,
             cert,
             key,
+            others: Vec::new(),
             server_name: text(&self.server_name_override),
             server_name_key: "server_name_override",
             skip_verify: self.insecure_skip_verify,
             min: Version::Tls12,
             max: Version::Tls13,
             raised: false,
+            cipher_suites: self.cipher_suites.clone(),
             reload_interval: self
                 .reload_interval
                 .filter(|every| !every.is_zero())
@@ -268,6 +287,11 @@ impl TlsSpec {
         if self.min > self.max {
             problems.push(Problem::new("min_version", "it is above max_version"));
         }
+        problems.extend(
+            restricted(provider(), &self.cipher_suites)
+                .err()
+                .unwrap_or_default(),
+        );
         if problems.is_empty() {
             Ok(self)
         } else {

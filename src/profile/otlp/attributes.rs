@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | string, not empty | yes | as the label says |
 //! | empty string | no | kept |
-//! | number, bool, bytes, array, map | no | kept |
+//! | number, bool, bytes, array, map | no | kept, unless there is a label of its name now |
 //! | a key given twice | the first | the others go when the first changes |
 //! | `__name__` | never written: it is the scope's name | |
 
@@ -19,6 +19,7 @@ use crate::profile::{
     Label, Labels, LabelsBuilder, NAME,
     wire::{Damage, Wire, int, len, put_bytes},
 };
+use std::collections::BTreeSet;
 
 /// The labels of a resource, at most.
 const MAX_LABELS: usize = 1_000;
@@ -49,10 +50,11 @@ pub(super) struct Strings<'a> {
     asked: u64,
 }
 
-/// An attribute that can be a label.
+/// An attribute that has a key.
 struct Attribute<'a> {
     key: &'a str,
-    value: &'a str,
+    /// What can be a label: a string, and not an empty one.
+    value: Option<&'a str>,
 }
 
 // === impl Strings ===
@@ -132,22 +134,23 @@ fn count(dictionary: &[u8]) -> usize {
     strings
 }
 
-/// The labels that the attributes of a `Resource` are.
+/// The labels that the attributes of a `Resource` are, and whether one is given
+/// more than once (of very many, whether that may be).
 pub(super) fn labels(
     resource: &[u8],
     strings: &mut Strings<'_>,
     room: &mut Room<'_>,
     place: &Place<'_>,
-) -> Result<Labels, Unreadable> {
+) -> Result<(Labels, bool), Unreadable> {
     if let Some(labels) = recent::get(resource) {
-        return Ok(labels);
+        return Ok((labels, false));
     }
     let asked = strings.asked;
-    let labels = read_labels(resource, strings, room, place)?;
-    if strings.asked == asked {
+    let (labels, repeated) = read_labels(resource, strings, room, place)?;
+    if strings.asked == asked && !repeated {
         recent::put(resource, &labels);
     }
-    Ok(labels)
+    Ok((labels, repeated))
 }
 
 fn read_labels<'d>(
@@ -155,8 +158,10 @@ fn read_labels<'d>(
     strings: &mut Strings<'d>,
     room: &mut Room<'_>,
     place: &Place<'_>,
-) -> Result<Labels, Unreadable> {
+) -> Result<(Labels, bool), Unreadable> {
     let mut labels = LabelsBuilder::default();
+    let mut others = BTreeSet::new();
+    let mut repeated = false;
     let mut wire = Wire(resource);
     while let Some(key) = place.check(wire.0, wire.key())? {
         if key != ATTRIBUTE {
@@ -168,19 +173,29 @@ fn read_labels<'d>(
         if strings.read_wanted(room)? {
             attribute = place.check(message, Attribute::read(message, strings))?;
         }
-        if let Some(attribute) = attribute
-            && attribute.key != NAME
-            && labels.get(attribute.key).is_none()
-        {
-            if labels.as_slice().len() == MAX_LABELS {
-                return Err(Unreadable::TooManyAttributes { max: MAX_LABELS });
+        let Some(Attribute { key, value }) = attribute else {
+            continue;
+        };
+        repeated |= labels.get(key).is_some() || others.contains(key);
+        match value {
+            Some(value) if key != NAME => {
+                if labels.get(key).is_some() {
+                    continue;
+                }
+                if labels.as_slice().len() == MAX_LABELS {
+                    return Err(Unreadable::TooManyAttributes { max: MAX_LABELS });
+                }
+                // An index of two bytes may stand for a string of megabytes.
+                room.take(key.len() + value.len() + LABEL)?;
+                labels.set(key, value);
             }
-            // An index of two bytes may stand for a string of megabytes.
-            room.take(attribute.key.len() + attribute.value.len() + LABEL)?;
-            labels.set(attribute.key, attribute.value);
+            _ if others.len() < MAX_LABELS => {
+                others.insert(key);
+            }
+            _ => repeated = true,
         }
     }
-    Ok(labels.build())
+    Ok((labels.build(), repeated))
 }
 
 /// The `Resource` with the string attributes that `labels` are. All else of it
@@ -200,11 +215,14 @@ pub(super) fn edited(
         };
         let mut replaced = false;
         if key == ATTRIBUTE {
-            if let Some(attribute) = Attribute::read(wire.bytes()?, strings)? {
-                let now = labels.get(attribute.key);
-                replaced = now != Some(attribute.value) || written.contains(&attribute.key);
-                if !replaced {
-                    written.push(attribute.key);
+            if let Some(Attribute { key, value }) = Attribute::read(wire.bytes()?, strings)? {
+                let now = labels.get(key);
+                replaced = match value {
+                    Some(_) => now != value || written.contains(&key),
+                    None => now.is_some() && key != NAME,
+                };
+                if !replaced && value.is_some() {
+                    written.push(key);
                 }
             }
         } else {
@@ -234,7 +252,7 @@ fn put_attribute(out: &mut Vec<u8>, name: &str, value: &str) {
 // === impl Attribute ===
 
 impl<'a> Attribute<'a> {
-    /// `None` when it has no key, or a value that is no string or empty.
+    /// `None` when it has no key.
     fn read<'d: 'a>(message: &'a [u8], strings: &mut Strings<'d>) -> Result<Option<Self>, Damage> {
         let (mut key, mut value) = (None, None);
         let mut wire = Wire(message);
@@ -249,8 +267,9 @@ impl<'a> Attribute<'a> {
                 _ => wire.skip(field)?,
             }
         }
-        let attribute = key.zip(value).map(|(key, value)| Self { key, value });
-        Ok(attribute.filter(|a| !a.key.is_empty() && !a.value.is_empty()))
+        let value = value.filter(|value| !value.is_empty());
+        let key = key.filter(|key| !key.is_empty());
+        Ok(key.map(|key| Self { key, value }))
     }
 }
 

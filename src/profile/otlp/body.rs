@@ -37,6 +37,12 @@ impl Otlp {
         &self.outlined().labels
     }
 
+    /// Whether it gives an attribute of its resource more than once, or its
+    /// resource: others may take it for something else than its labels say.
+    pub fn is_ambiguous(&self) -> bool {
+        self.outlined().repeated
+    }
+
     /// Messages of type `Profile`.
     pub fn profiles(&self) -> u64 {
         self.outlined().profiles

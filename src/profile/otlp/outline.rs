@@ -48,6 +48,8 @@ pub(super) struct Resource {
     pub(super) content: Range<usize>,
     /// Its string attributes.
     pub(super) labels: Labels,
+    /// Something of it is given more than once.
+    pub(super) repeated: bool,
     /// Messages of type `Profile`.
     pub(super) profiles: u64,
 }
@@ -103,6 +105,7 @@ impl Outline {
                 field: begin..end,
                 content,
                 labels: Labels::default(),
+                repeated: false,
                 profiles,
             });
         }
@@ -135,11 +138,16 @@ impl Outline {
         for resource in &mut self.resources {
             let place = Place::new(plain, "resource");
             let mut wire = Wire(&plain[resource.content.clone()]);
+            let mut messages = 0;
             while let Some(key) = place.check(wire.0, wire.key())? {
                 match key {
                     RESOURCE => {
                         let message = place.check(wire.0, wire.bytes())?;
-                        resource.labels = attributes::labels(message, &mut strings, room, &place)?;
+                        let (labels, repeated) =
+                            attributes::labels(message, &mut strings, room, &place)?;
+                        messages += 1;
+                        resource.labels = labels;
+                        resource.repeated |= repeated || messages > 1;
                     }
                     SCOPE_PROFILES => {
                         let scope = place.check(wire.0, wire.bytes())?;

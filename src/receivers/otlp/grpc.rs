@@ -50,7 +50,7 @@ impl Export {
         let origin = self.intake.origin(Transport::Grpc, &head.peer, metadata);
         let is_late = || head.is_late();
         self.intake
-            .take(parcel, &self.reading, origin, is_late)
+            .take(parcel, &self.reading, (&head.peer, origin), is_late)
             .await
     }
 }

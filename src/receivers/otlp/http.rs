@@ -39,7 +39,7 @@ impl Profiles {
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         let (parts, body) = request.into_parts();
-        let encoding = encoding(&parts.headers);
+        let encoding = Encoding::of(&parts.headers);
         if !PATHS.contains(&parts.uri.path()) {
             let failure = Failure::new(Kind::Unimplemented, self.intake.unknown(parts.uri.path()));
             discard(&parts, body).await;
@@ -89,7 +89,7 @@ impl Profiles {
         let metadata = self.metadata.of(&parts.headers).collect();
         let origin = self.intake.origin(Transport::Http, peer, metadata);
         self.intake
-            .take(parcel, &self.reading, origin, || false)
+            .take(parcel, &self.reading, (peer, origin), || false)
             .await
     }
 }
@@ -98,18 +98,6 @@ impl Handler for Profiles {
     fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering {
         Box::pin(async move { self.answer(request, peer).await })
     }
-}
-
-/// What the body is, by its type without parameters.
-fn encoding(headers: &HeaderMap) -> Option<Encoding> {
-    let ty = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let ty = ty.split(';').next()?.trim();
-    [
-        ("application/x-protobuf", Encoding::Protobuf),
-        ("application/json", Encoding::Json),
-    ]
-    .into_iter()
-    .find_map(|(known, encoding)| known.eq_ignore_ascii_case(ty).then_some(encoding))
 }
 
 fn coding(headers: &HeaderMap) -> Result<Coding, Failure> {

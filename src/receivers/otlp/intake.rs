@@ -113,7 +113,7 @@ impl Intake {
             receiver: self.receiver.clone(),
             transport,
             peer: Some(peer.address()),
-            metadata,
+            metadata: peer.metadata(metadata),
         }
     }
 
@@ -123,26 +123,32 @@ impl Intake {
         &self,
         parcel: Parcel,
         reading: &Reading,
-        origin: Origin,
+        (peer, origin): (&Peer, Origin),
         is_late: impl Fn() -> bool,
     ) -> Result<(), Failure> {
         let (request, permit) = self.read(parcel, reading).await?;
         if request.profiles() == 0 {
             return Ok(());
         }
+        let counted = request.profiles();
         let bodies = Arc::new(request).bodies();
         if is_late() {
             let message = "the client's deadline passed before its profiles were taken";
             return Err(Failure::new(Kind::Late, message));
         }
         let received = SystemTime::now();
-        let profiles = bodies.into_iter().map(|(labels, otlp)| Profile {
-            labels,
-            body: Body::Otlp(otlp),
-            received,
+        let profiles = bodies.into_iter().map(|(labels, otlp)| {
+            peer.admit(Profile {
+                labels,
+                body: Body::Otlp(otlp),
+                received,
+            })
         });
-        let batch =
-            Batch::new(origin, profiles.collect()).charged(Arc::new(self.gate.hold(permit)));
+        let profiles: Vec<_> = profiles.collect::<Result<_, Reason>>().map_err(|reason| {
+            self.out.refuse(counted, reason);
+            refused(&Refusal::permanent(reason))
+        })?;
+        let batch = Batch::new(origin, profiles).charged(Arc::new(self.gate.hold(permit)));
         self.out
             .offer(batch)
             .await
@@ -233,6 +239,7 @@ fn refused(refusal: &Refusal) -> Failure {
             let kind = match refusal.reason {
                 Reason::TooLarge => Kind::TooLarge,
                 Reason::InvalidProfile | Reason::InvalidLabels => Kind::Invalid,
+                Reason::NotAllowed => Kind::Denied,
                 _ => Kind::Internal,
             };
             Failure::new(kind, message)

@@ -31,7 +31,7 @@ pub use crate::receivers::shared::Pacing;
 use self::{grpc::Export, http::Profiles, intake::Intake};
 use crate::{
     r#gen,
-    net::serve::{Handler, Plan, Server, WithHeaders, grpc::GrpcHandler},
+    net::serve::{Plan, Server, grpc::GrpcHandler},
     pipeline::{Context, Entry, Receiver, ReceiverError},
     receivers::shared::RequestMetrics,
     runtime::Tasks,
@@ -129,14 +129,16 @@ impl OtlpReceiver {
 
 async fn listen(
     context: &Context,
-    protocol: &str,
+    protocol: &'static str,
     plan: &Option<Plan>,
 ) -> Result<Option<Server>, ReceiverError> {
     let Some(plan) = plan else {
         return Ok(None);
     };
     let owner = format!("{} {protocol}", context.id);
-    let bound = plan.clone().bind(&context.sockets, &owner).await;
+    let plan = plan.clone();
+    let plan = plan.observed(&context.metrics, &context.id, protocol);
+    let bound = plan.bind(&context.sockets, &owner).await;
     bound.map(Some).map_err(|error| ReceiverError::Bind {
         endpoint: error.endpoint.clone(),
         source: error.into_source(),
@@ -194,10 +196,7 @@ impl Bound {
         let settings = &protocol.server;
         let reading = settings.reading(&self.context.memory);
         let picked = settings.include_metadata.picked();
-        let handler: Arc<dyn Handler> =
-            Arc::new(Profiles::new(self.intake("http", out), reading, picked));
-        let handler =
-            WithHeaders::around(handler, settings.cors.clone(), &settings.response_headers);
+        let handler = Arc::new(Profiles::new(self.intake("http", out), reading, picked));
         let ending = self.context.ending.clone();
         let (memory, stop) = (self.context.memory.clone(), stop.clone());
         tasks.spawn("otlp http", async move {

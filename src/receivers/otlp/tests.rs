@@ -1,5 +1,6 @@
 //! Clients against a receiver on loopback.
 
+mod gate;
 mod grpc;
 mod hostile;
 mod http;

@@ -92,6 +92,9 @@ impl Settings {
         for warning in self.warnings() {
             warn!(receiver = %context.id, %warning, "scrape job");
         }
+        for job in &jobs {
+            job.client.tell_ends(&context.metrics, &context.id);
+        }
         PprofReceiver {
             context: context.clone(),
             jobs,

@@ -68,7 +68,7 @@ pub(in crate::receivers) struct Open<'a> {
     ended: bool,
 }
 
-const OUTCOMES: [&str; 9] = [
+const OUTCOMES: [&str; 11] = [
     "ok",
     "invalid",
     "too_large",
@@ -78,6 +78,8 @@ const OUTCOMES: [&str; 9] = [
     "unsupported",
     "broken",
     "internal",
+    "unauthenticated",
+    "denied",
 ];
 
 // === impl Outcome ===
@@ -94,6 +96,8 @@ impl Outcome {
             Self::Failed(Kind::Unimplemented | Kind::Method | Kind::MediaType) => 6,
             Self::Failed(Kind::Broken) => 7,
             Self::Failed(Kind::Internal) => 8,
+            Self::Failed(Kind::Unauthenticated) => 9,
+            Self::Failed(Kind::Denied) => 10,
         }
     }
 }

@@ -241,7 +241,7 @@ async fn a_proxys_answer_keeps_its_http_status() {
     ] {
         let server = Server::start(None, move |_| {
             let mut response = text("<html>");
-            *response.status_mut() = http::StatusCode::from_u16(http).unwrap();
+            *response.status_mut() = StatusCode::from_u16(http).unwrap();
             let headers = response.headers_mut();
             headers.insert("content-type", HeaderValue::from_static("text/html"));
             headers.insert("server", HeaderValue::from_static("nginx/1.27.5"));

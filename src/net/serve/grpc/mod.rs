@@ -20,7 +20,7 @@ pub use self::{
 
 use self::{framing::Framing, side::Side};
 use super::{
-    Answer, Answering, Coding, Failure, Handler, Kind, Patience, Peer, Received,
+    Answer, Answering, Coding, Failure, Handler, InFlight, Kind, Patience, Peer, Received,
     body::{Pieces, Reading, discard},
 };
 use async_trait::async_trait;
@@ -74,6 +74,8 @@ pub struct MessageBody {
     /// The client's name for what is not understood.
     encoding: Option<HeaderValue>,
     deadline: Option<Instant>,
+    /// What it is charged to, beside memory.
+    share: Option<InFlight>,
 }
 
 /// A message as it travelled.
@@ -123,13 +125,15 @@ impl MessageBody {
             coding,
             encoding: encoding.filter(|_| coding.is_none()).cloned(),
             deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
+            share: None,
         }
     }
 
     /// Reads the one message, within the client's deadline and ours.
     pub async fn read(self, reading: &Reading) -> Result<Message, Failure> {
         let coding = self.coding()?;
-        let mut pieces = Pieces::new(self.body, reading.patience, self.deadline);
+        let mut pieces =
+            Pieces::new(self.body, reading.patience, self.deadline).charged_to(self.share);
         let mut framing = Framing::default();
         while let Some(piece) = pieces.next().await? {
             framing.feed(reading, &piece)?;
@@ -262,7 +266,8 @@ impl GrpcHandler {
 /// The path, and the two halves of a call.
 fn opened(request: Request<Incoming>, peer: Peer) -> (Uri, Head, MessageBody) {
     let (parts, body) = request.into_parts();
-    let body = MessageBody::new(&parts.headers, body);
+    let mut body = MessageBody::new(&parts.headers, body);
+    body.share = parts.extensions.get().cloned();
     let head = Head {
         deadline: body.deadline,
         headers: parts.headers,
@@ -309,7 +314,7 @@ impl Handler for GrpcHandler {
     }
 }
 
-fn is_grpc(request: &Request<Incoming>) -> bool {
+pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     request.version() == Version::HTTP_2
         && request.method() == Verb::POST

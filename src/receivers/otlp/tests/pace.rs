@@ -55,7 +55,9 @@ async fn a_request_waits_for_those_on_their_way_but_not_for_long() {
                 encoding: Encoding::Protobuf,
             };
             let origin = intake.origin(Transport::Grpc, &peer, Labels::default());
-            intake.take(parcel, &reading, origin, || false).await
+            intake
+                .take(parcel, &reading, (&peer, origin), || false)
+                .await
         };
         intake.serve(&peer, serving).await.unwrap();
     }
