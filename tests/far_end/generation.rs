@@ -9,13 +9,17 @@ use super::{
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use profile_relay::r#gen::{
-    debuginfo::{
-        InitiateUploadRequest, InitiateUploadResponse, MarkUploadFinishedRequest,
-        ShouldInitiateUploadRequest, ShouldInitiateUploadResponse, UploadInfo, UploadInstructions,
-        UploadRequest, UploadResponse, upload_instructions::UploadStrategy, upload_request::Data,
+use profile_relay::{
+    r#gen::{
+        debuginfo::{
+            InitiateUploadRequest, InitiateUploadResponse, MarkUploadFinishedRequest,
+            ShouldInitiateUploadRequest, ShouldInitiateUploadResponse, UploadInfo,
+            UploadInstructions, UploadRequest, UploadResponse, upload_instructions::UploadStrategy,
+            upload_request::Data,
+        },
+        profilestore::{WriteArrowRequest, WriteRequest, WriteResponse},
     },
-    profilestore::{WriteArrowRequest, WriteRequest, WriteResponse},
+    profile::arrow::stacks_request,
 };
 use prost::Message;
 use std::time::Duration;
@@ -234,9 +238,7 @@ async fn exchange(
 
 /// The record that asks for all stacks of samples.
 fn question(samples: &Bytes) -> Bytes {
-    // Made by `make.py`: the samples that tests send name two stacks.
-    assert!(is_stream(samples));
-    Bytes::from_static(include_bytes!("../data/arrow/v1_ids.arrows"))
+    stacks_request(samples, u64::MAX).expect("readable samples")
 }
 
 fn is_stacks(record: &[u8]) -> bool {

@@ -1,11 +1,13 @@
 //! A look at Arrow messages: what they are, what is asked about them, and what labels
 //! all rows share. No other column is decoded, and what that takes is charged first.
 
-use super::arrow::{Outline, Part, Unreadable, constant_labels, outline, stacks_request};
 use crate::{
     net::serve::{Failure, Kind, Reading},
     pipeline::Permit,
-    profile::{Body, Profile, arrow::Arrow},
+    profile::{
+        Body, Profile,
+        arrow::{Arrow, Outline, Part, Unreadable, constant_labels, outline, stacks_request},
+    },
     receivers::shared::no_memory,
 };
 use bytes::Bytes;

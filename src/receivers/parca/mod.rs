@@ -21,7 +21,6 @@
 //! - An agent never hears what would make it give a file's symbols up for good,
 //!   unless the upstream itself says it.
 
-mod arrow;
 mod counts;
 mod debuginfo;
 mod intake;

@@ -12,8 +12,11 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 /// The path of the method.
@@ -28,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest word of an agent that is logged.
 const MAX_WORD: usize = 64;
 
+/// The most that reports fill the log: a line each so often.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
 /// `TelemetryService/ReportPanic`: logged, and passed on if that works. An agent has
 /// nothing else to tell when it is over, so it always hears success.
 #[derive(Debug)]
@@ -36,6 +42,7 @@ pub(super) struct ReportPanic {
     counts: Arc<Counts>,
     requests: Requests,
     reading: Reading,
+    logged: Mutex<Option<Instant>>,
 }
 
 // === impl ReportPanic ===
@@ -55,6 +62,7 @@ impl ReportPanic {
                 max: reading.max.min(MAX_REPORT),
                 ..reading.clone()
             },
+            logged: Mutex::default(),
         }
     }
 
@@ -62,7 +70,7 @@ impl ReportPanic {
         let message = body.read(&self.reading).await?.received.bytes;
         let report = ReportPanicRequest::decode(message.clone())
             .map_err(|error| Failure::new(Kind::Invalid, error.to_string()))?;
-        log(head, &report);
+        self.log(head, &report);
         if let Some(upstream) = &self.upstream {
             match timeout(PATIENCE, upstream.ask(PATH, head, message)).await {
                 Ok(Ok(_)) => {}
@@ -71,6 +79,26 @@ impl ReportPanic {
             }
         }
         Ok(())
+    }
+
+    fn log(&self, head: &Head, report: &ReportPanicRequest) {
+        debug!(peer = %head.peer, stderr = report.stderr, "the last words of an agent");
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_some_and(|at| at.elapsed() < LOG_EVERY) {
+            return;
+        }
+        *logged = Some(Instant::now());
+        let word = |key: &str| {
+            let value = report.metadata.get(key);
+            let value = value.map_or("", String::as_str).chars().take(MAX_WORD);
+            value.collect::<String>()
+        };
+        warn!(
+            peer = %head.peer,
+            version = word("agent_version"),
+            exit_code = word("process_exit_code"),
+            "an agent has ended in a panic"
+        );
     }
 }
 
@@ -87,19 +115,4 @@ impl Method for ReportPanic {
         // The answer has no fields.
         reported.map(|()| Bytes::new())
     }
-}
-
-fn log(head: &Head, report: &ReportPanicRequest) {
-    let word = |key: &str| {
-        let value = report.metadata.get(key);
-        let value = value.map_or("", String::as_str).chars().take(MAX_WORD);
-        value.collect::<String>()
-    };
-    warn!(
-        peer = %head.peer,
-        version = word("agent_version"),
-        exit_code = word("process_exit_code"),
-        "an agent has ended in a panic"
-    );
-    debug!(peer = %head.peer, stderr = report.stderr, "the last words of an agent");
 }

@@ -177,14 +177,6 @@ impl Refused {
         }
     }
 
-    /// The code, as the agent sees it.
-    pub(super) fn code(&self) -> Code {
-        match self {
-            Self::Relay(failure) => failure.kind().code(),
-            Self::Upstream(status) => status.code(),
-        }
-    }
-
     /// What it is to who counts: those that are answers of the protocol are none.
     pub(super) fn as_failure(&self) -> Option<Failure> {
         let status = match self {

@@ -55,8 +55,8 @@ use http::{Response, Uri};
 use prost::Message;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use tonic::{Code, Status};
-use tracing::{debug, warn};
+use tonic::Status;
+use tracing::debug;
 
 /// The paths of the methods.
 pub(super) const SHOULD_INITIATE: &str =
@@ -274,7 +274,7 @@ impl Call {
 
 #[async_trait]
 impl Exchange for Call {
-    async fn answer(&self, path: &str, head: Head, body: MessageBody) -> Response<Answer> {
+    async fn answer(&self, _: &str, head: Head, body: MessageBody) -> Response<Answer> {
         self.service.counts.called(&head);
         let open = self.requests.open(&head.peer);
         match self.serve(&head, body).await {
@@ -286,9 +286,6 @@ impl Exchange for Call {
                 match refused.as_failure() {
                     Some(failure) => open.end(Outcome::Failed(failure.kind()), failure.message()),
                     None => open.end(Outcome::Ok, ""),
-                }
-                if refused.code() == Code::Unimplemented {
-                    warn!(path, "the upstream does not take debug symbols");
                 }
                 refused.to_grpc()
             }

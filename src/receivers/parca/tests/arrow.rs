@@ -1,7 +1,10 @@
 //! `WriteArrow`.
 
 use super::*;
-use crate::{net::serve::IncludeMetadata, profile::arrow::Schema};
+use crate::{
+    net::serve::IncludeMetadata,
+    profile::arrow::{Schema, SyntheticArrow},
+};
 
 #[tokio::test]
 async fn a_message_of_schema_v2_goes_on_as_it_came() {
@@ -12,6 +15,9 @@ async fn a_message_of_schema_v2_goes_on_as_it_came() {
     assert_eq!(arrow.schema(), Schema::V2);
     assert_eq!(arrow.samples(), V2);
     assert_eq!(batch.count(), 1);
+    // Those that all rows share.
+    let labels = batch.profiles[0].labels.to_string();
+    assert_eq!(labels, r#"{comm="api", node="n1"}"#);
     assert_eq!(subject.counted("write_arrow", "ok"), 1);
     let counted = r#"profile_relay_receiver_arrow_profiles_total{receiver="parca",schema="v2"}"#;
     assert_eq!(subject.metric(counted), 1);
@@ -38,6 +44,33 @@ async fn what_is_no_arrow_of_schema_v2_is_refused() {
     assert_eq!(subject.counted("write_arrow", "invalid"), 5);
     assert!(subject.batches.try_recv().is_err());
     subject.until_free().await;
+}
+
+#[tokio::test]
+async fn a_batch_without_rows_is_a_success_that_goes_nowhere() {
+    let mut subject = Subject::start().await;
+    let empty = SyntheticArrow {
+        rows: 0,
+        ..SyntheticArrow::busy(1)
+    };
+    let message = WriteArrowRequest {
+        ipc_buffer: empty.v2().unwrap().samples().clone(),
+    };
+    subject.client().write_arrow(message).await.unwrap();
+    assert!(subject.batches.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_inflates_to_more_than_is_allowed_is_refused_before_it_does() {
+    let subject = Subject::with(|settings| {
+        settings.body_size_limit_uncompressed = crate::settings::ByteSize::new(4 << 10);
+    })
+    .await;
+    let refused = subject.client().write_arrow(v2()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("body_size_limit_uncompressed"));
+    assert_eq!(retry_delay(&refused), None);
+    subject.until_over("write_arrow", "too_large").await;
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ async fn assert_went_on(subject: &mut Subject) {
     assert_eq!(arrow.schema(), Schema::V1);
     assert_eq!(arrow.samples(), SAMPLES);
     assert_eq!(arrow.stacks().unwrap(), STACKS);
+    let labels = batch.profiles[0].labels.to_string();
+    assert_eq!(labels, r#"{comm="api", node="n1"}"#);
 }
 
 /// With deadlines that tests can wait for.
