@@ -179,6 +179,8 @@ impl Intake {
     pub(super) fn key(&self, method: &str, head: &Head, messages: &[&Bytes]) -> seen::Key {
         let metadata = self.metadata(head);
         let whom = metadata.iter().map(|label| (&*label.name, &*label.value));
+        let identity = head.peer.name().map(|name| ("", &**name));
+        let whom = whom.chain(identity);
         let messages: Vec<&[u8]> = messages.iter().map(|bytes| &bytes[..]).collect();
         seen::key(method, whom, &messages)
     }
@@ -194,6 +196,7 @@ impl Intake {
         if profiles.is_empty() {
             return Ok(Taken::Now);
         }
+        let profiles = self.admit(head, profiles)?;
         let claim = match self.seen.turn(key, is_retry(head)).await {
             Turn::New(claim) => claim,
             Turn::Duplicate => {
@@ -218,8 +221,18 @@ impl Intake {
         Ok(Taken::Now)
     }
 
+    /// The profiles as their sender may send them.
+    fn admit(&self, head: &Head, profiles: Vec<Profile>) -> Result<Vec<Profile>, Failure> {
+        let counted = profiles.len() as u64;
+        let admitted = profiles.into_iter().map(|profile| head.peer.admit(profile));
+        admitted.collect::<Result<_, Reason>>().map_err(|reason| {
+            self.out.refuse(counted, reason);
+            refused(&Refusal::permanent(reason))
+        })
+    }
+
     fn metadata(&self, head: &Head) -> Labels {
-        self.picked.of(&head.headers).collect()
+        head.peer.metadata(self.picked.of(&head.headers).collect())
     }
 }
 
@@ -246,6 +259,7 @@ fn refused(refusal: &Refusal) -> Failure {
             let kind = match refusal.reason {
                 Reason::TooLarge => Kind::TooLarge,
                 Reason::InvalidProfile | Reason::InvalidLabels => Kind::Invalid,
+                Reason::NotAllowed => Kind::Denied,
                 _ => Kind::Internal,
             };
             Failure::new(kind, message)

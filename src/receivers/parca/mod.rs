@@ -129,7 +129,9 @@ impl Settings {
 impl Receiver for ParcaReceiver {
     async fn bind(&mut self) -> Result<(), ReceiverError> {
         let owner = self.context.id.to_string();
-        let bound = self.plan.clone().bind(&self.context.sockets, &owner).await;
+        let (context, plan) = (&self.context, self.plan.clone());
+        let plan = plan.observed(&context.metrics, &context.id, "grpc");
+        let bound = plan.bind(&context.sockets, &owner).await;
         let bound = bound.map_err(|error| ReceiverError::Bind {
             endpoint: error.endpoint.clone(),
             source: error.into_source(),

@@ -10,8 +10,7 @@ use crate::net::serve::{
     body::{Patience, Pieces},
 };
 use bytes::Bytes;
-use hyper::body::Incoming;
-use std::{mem, time::Duration};
+use std::mem;
 use tokio::time::timeout;
 
 /// What a client says in a streamed call.
@@ -28,10 +27,10 @@ pub struct Messages {
 // === impl Messages ===
 
 impl Messages {
-    /// Messages of `body`; between two pieces of it there may be `idle`.
-    pub(super) fn new(body: Incoming, coding: Coding, reading: Reading, idle: Patience) -> Self {
+    /// Messages of a body; between two pieces of it there may be `idle`.
+    pub(super) fn new(pieces: Pieces, coding: Coding, reading: Reading, idle: Patience) -> Self {
         Self {
-            pieces: Pieces::new(body, Duration::ZERO, None),
+            pieces,
             framing: Framing::default(),
             rest: Bytes::new(),
             coding,
