@@ -1,5 +1,6 @@
 //! parca-agent's Arrow with another implementation at the other end: pyarrow reads
 //! what the relay writes, and the relay reads what pyarrow writes.
+#![allow(clippy::expect_used, reason = "what cannot be set up has failed")]
 
 mod support;
 

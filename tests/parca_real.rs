@@ -2,6 +2,8 @@
 //! is skipped where `PARCA_BIN` names none.
 #![allow(clippy::expect_used, reason = "what cannot be set up has failed")]
 
+#[path = "parca/arrow.rs"]
+mod arrow;
 mod far_end;
 mod r#gen;
 #[path = "support/requests.rs"]

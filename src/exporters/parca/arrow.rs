@@ -2,20 +2,22 @@
 //!
 //! | a body | leaves by |
 //! |---|---|
-//! | schema v2 | `WriteArrow`, as it came; where that is Unimplemented (Parca before 0.28), or with `arrow_as: v1`, rewritten by `Write` |
-//! | schema v1 | `Write`, as it came: both messages in one conversation |
+//! | schema v2 | `WriteArrow`; where that is Unimplemented (Parca before 0.28), or with `arrow_as: v1`, `Write` |
+//! | schema v1 | `Write`: both messages in one conversation |
 //!
-//! Two in a hundred damaged Arrow bodies end a Parca, so each is decoded first, in
-//! memory that is charged, and none leaves whose profile types would break the
-//! profile list for everybody. Labels that a processor changed are written into the
-//! rows. One that is too large for a request is divided by rows.
+//! Parca reads Arrow without a look at what it says of itself: a damaged body in
+//! twenty ends it. So none leaves in the bytes in which it came. Each is decoded, in
+//! memory that is charged, and written anew in the schema of an agent, with the
+//! labels that the profile has by now in its rows. None leaves whose profile types
+//! would break Parca's profile list for everybody. One that is too large for a
+//! request is divided by rows.
 
-use super::{prepare::Preparer, settings::ArrowAs};
+use super::settings::ArrowAs;
 use crate::{
     exporters::shared::RuleObserver,
     pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
-        Body, Labels, Profile,
+        Body, Profile,
         arrow::{self, Arrow, Schema, Table, Unreadable},
     },
 };
@@ -95,29 +97,29 @@ impl ArrowPreparer {
             Err(error) => return Ok(Err(dropped(&error))),
         };
         let _taken = memory.try_take(needed).ok_or(NoMemory { needed })?;
-        let table = match arrow.decode(self.max_inflated) {
+        let mut table = match arrow.decode(self.max_inflated) {
             Ok(table) => table,
             Err(error) => return Ok(Err(dropped(&error))),
         };
+        table.overlay(&profile.labels);
         if let Some(odd) = table.odd_profile_type() {
             rules.dropped(&profile.labels, PROFILE_TYPE, &odd);
             return Ok(Err(Reason::InvalidProfile));
         }
-        let parts = self.parts(profile, arrow, &table);
+        let parts = self.parts(profile, arrow.schema(), &table);
         Ok(parts.map_err(|error| dropped(&error)))
     }
 
     fn parts(
         &self,
         profile: &Profile,
-        arrow: &Arrow,
+        schema: Schema,
         table: &Table,
     ) -> Result<Vec<Part>, Unreadable> {
-        let arrow = arrow::overlay(arrow, &profile.labels, self.max_inflated)?;
         let as_v1 = self.sent_as == ArrowAs::V1 || self.known.is_unimplemented();
-        let arrow = match arrow.schema() {
-            Schema::V2 if as_v1 => self.as_v1(&arrow)?,
-            _ => arrow,
+        let arrow = match schema {
+            Schema::V2 if !as_v1 => Arrow::v2(arrow::write_v2(table, self.max_inflated)?),
+            _ => v1(table, self.max_inflated)?,
         };
         let mut parts = Vec::with_capacity(1);
         self.fit(profile, arrow, table.rows() as u64, &mut parts)?;
@@ -126,12 +128,10 @@ impl ArrowPreparer {
 
     /// Schema v2 as schema v1; schema v1 as it is.
     pub(super) fn as_v1(&self, arrow: &Arrow) -> Result<Arrow, Unreadable> {
-        if arrow.schema() == Schema::V1 {
-            return Ok(arrow.clone());
+        match arrow.schema() {
+            Schema::V1 => Ok(arrow.clone()),
+            Schema::V2 => v1(&arrow.decode(self.max_inflated)?, self.max_inflated),
         }
-        let table = arrow.decode(self.max_inflated)?;
-        let (samples, stacks) = arrow::write_v1(&table, self.max_inflated)?;
-        Ok(Arrow::v1(samples, stacks))
     }
 
     /// Adds one part, or several where one request cannot hold the body.
@@ -161,6 +161,11 @@ impl ArrowPreparer {
             part(profile, other, rows - rows / 2),
         ])
     }
+}
+
+fn v1(table: &Table, max: u64) -> Result<Arrow, Unreadable> {
+    let (samples, stacks) = arrow::write_v1(table, max)?;
+    Ok(Arrow::v1(samples, stacks))
 }
 
 fn part(profile: &Profile, arrow: Arrow, rows: u64) -> Part {

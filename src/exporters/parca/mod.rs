@@ -15,9 +15,11 @@
 //!   pprof above the byte cap is divided by samples.
 //! - Delivery is at least once: Parca has no de-duplication, and stores what it
 //!   got even when the answer was lost, came too late or timed out.
+//! - What parca-agent pushed goes on as Arrow ([`arrow`], [`write`]), a request each.
 //! - Parca keeps no label of samples. `sample_labels` makes series labels of
 //!   them, one series for each combination of values.
 
+mod arrow;
 mod classify;
 mod labels;
 mod observe;
@@ -25,29 +27,35 @@ mod passage;
 mod prepare;
 mod request;
 mod settings;
+mod write;
 
 pub use self::{
     classify::classify,
     labels::LabelRule,
-    settings::{Compression, OtlpAs, Settings},
+    settings::{ArrowAs, Compression, OtlpAs, Settings},
 };
 
-use self::{observe::Observer, prepare::Preparer};
+use self::{arrow::Known, observe::Observer, prepare::Preparer};
 use crate::{
     r#gen::profilestore::{
-        WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
+        WriteArrowRequest, WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
     net::{GrpcChannel, grpc::Message},
     pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
         Batch, Labels, Profile,
+        arrow::Arrow,
         otlp::{self, Encoded, Otlp, Unreadable, assemble},
     },
+    runtime::blocking,
     settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
-use tonic::codec::CompressionEncoding;
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::{Code, Status, codec::CompressionEncoding};
+use tracing::info;
 
 /// Parca's OTLP intake.
 const OTLP: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
@@ -58,6 +66,9 @@ pub struct ParcaExporter {
     client: ProfileStoreServiceClient<GrpcChannel>,
     channel: GrpcChannel,
     preparer: Preparer,
+    known: Known,
+    memory: Budget,
+    timeout: Duration,
     limits: Limits,
 }
 
@@ -76,6 +87,7 @@ impl Settings {
         if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
+        let known = Known::default();
         Ok(ParcaExporter {
             client,
             channel,
@@ -84,7 +96,10 @@ impl Settings {
                 rows: self.max_request_rows,
                 parts: usize::try_from(self.max_request_profiles).unwrap_or(usize::MAX),
             },
-            preparer: Preparer::new(&self, Observer::new(&context.id, &context.metrics)),
+            preparer: Preparer::new(&self, &known, Observer::new(&context.id, &context.metrics)),
+            known,
+            memory: context.memory.clone(),
+            timeout: self.client.timeout.get(),
         })
     }
 }
@@ -120,6 +135,64 @@ impl ParcaExporter {
     }
 }
 
+impl ParcaExporter {
+    /// Sends what parca-agent pushed, by the call of its schema.
+    async fn pass_arrow(&self, arrow: &Arrow) -> Result<(), ExportError> {
+        let bytes = arrow.byte_len() as u64;
+        let Some(stacks) = arrow.stacks() else {
+            return self.pass_v2(arrow).await;
+        };
+        let max = self.preparer.max_inflated();
+        let exchange = write::write(&self.client, arrow.samples(), stacks, max);
+        let late = || Status::deadline_exceeded("no answer within the timeout");
+        let sent = if self.timeout.is_zero() {
+            exchange.await
+        } else {
+            let sent = timeout(self.timeout, exchange).await;
+            sent.unwrap_or_else(|_| Err(late()))
+        };
+        sent.map_err(|status| classify(&status, bytes, 1))
+    }
+
+    async fn pass_v2(&self, arrow: &Arrow) -> Result<(), ExportError> {
+        let request = WriteArrowRequest {
+            ipc_buffer: arrow.samples().clone(),
+        };
+        match self.client.clone().write_arrow(request).await {
+            Ok(_) => {
+                self.known.works();
+                Ok(())
+            }
+            Err(status) if status.code() == Code::Unimplemented => {
+                if self.known.unimplemented() {
+                    info!(backend = ?self.channel, "it takes no WriteArrow: what agents push is rewritten for Write");
+                }
+                let rewritten = self.rewritten(arrow.clone()).await?;
+                Box::pin(self.pass_arrow(&rewritten)).await
+            }
+            Err(status) => Err(classify(&status, arrow.byte_len() as u64, 1)),
+        }
+    }
+
+    /// Schema v2 as v1, of a body that was prepared before it was known.
+    async fn rewritten(&self, arrow: Arrow) -> Result<Arrow, ExportError> {
+        let rewrite = self.preparer.as_v1(arrow, &self.memory);
+        let rewritten = blocking(rewrite).await;
+        let rewritten = rewritten.unwrap_or(Ok(None));
+        match rewritten {
+            Ok(Some(arrow)) => Ok(arrow),
+            Ok(None) => Err(ExportError::Retry {
+                after: None,
+                cause: "there is no memory to rewrite it for Write".to_owned(),
+            }),
+            Err(error) => Err(ExportError::Rejected {
+                reason: Reason::InvalidProfile,
+                cause: error.to_string(),
+            }),
+        }
+    }
+}
+
 /// The request that these bodies are, in a compression that Parca knows.
 fn message(bodies: &[(&Labels, &Otlp)]) -> Result<Message, Unreadable> {
     let Encoded { bytes, compression } = assemble(bodies)?;
@@ -144,6 +217,9 @@ impl Exporter for ParcaExporter {
     async fn export(&self, batch: &Batch) -> Result<(), ExportError> {
         if batch.profiles.iter().any(|p| p.body.as_otlp().is_some()) {
             return self.pass(batch).await;
+        }
+        if let Some(arrow) = batch.profiles.first().and_then(|p| p.body.as_arrow()) {
+            return self.pass_arrow(arrow).await;
         }
         self.write(request::encode(&batch.profiles), request::weigh_all(batch))
             .await

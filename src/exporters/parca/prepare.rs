@@ -5,6 +5,7 @@
 //! costs a decode and an encode, and is counted.
 
 use super::{
+    arrow::{ArrowPreparer, Known},
     labels::{self, LabelRule},
     observe::Observer,
     passage, request,
@@ -18,6 +19,7 @@ use crate::{
     pipeline::{Budget, NoMemory, Part, Prepared, Reason},
     profile::{
         Body, Labels, Profile,
+        arrow::{Arrow, Unreadable},
         otlp::{self, Otlp},
         pprof::{Pprof, compress, repair, split_by_labels, split_by_samples, summarize},
     },
@@ -27,15 +29,18 @@ use std::{sync::Arc, time::SystemTime};
 /// Takes the memory of bodies that were made of a profile, which its own charge does
 /// not hold.
 fn charge_made(profile: &Profile, parts: &mut [Part], memory: &Budget) -> Result<(), NoMemory> {
-    let kept = profile.body.as_pprof().map(|pprof| pprof.bytes().as_ptr());
+    let first = |body: &Body| match body {
+        Body::Pprof(pprof) => Some(pprof.bytes().as_ptr()),
+        Body::ParcaArrow(arrow) => Some(arrow.samples().as_ptr()),
+        Body::Otlp(_) => None,
+    };
+    let kept = first(&profile.body);
     for part in parts {
-        let Some(made) = part.profile.body.as_pprof().map(Pprof::bytes) else {
-            continue;
-        };
-        if kept == Some(made.as_ptr()) {
+        let made = first(&part.profile.body);
+        if made.is_none() || made == kept {
             continue;
         }
-        let needed = made.len() as u64;
+        let needed = part.profile.body.byte_len() as u64;
         let permit = memory.try_take(needed).ok_or(NoMemory { needed })?;
         part.charge = Some(Arc::new(permit));
     }
@@ -53,20 +58,49 @@ pub(super) struct Preparer {
     otlp_as: OtlpAs,
     sample_labels: Vec<String>,
     series_limit: usize,
+    arrow: ArrowPreparer,
     observer: Observer,
 }
 
 // === impl Preparer ===
 
 impl Preparer {
-    pub(super) fn new(settings: &Settings, observer: Observer) -> Self {
+    pub(super) fn new(settings: &Settings, known: &Known, observer: Observer) -> Self {
         Self {
             max_bytes: settings.max_request_bytes.get(),
             max_inflated: settings.max_inflated_bytes.get(),
             otlp_as: settings.otlp_as,
             sample_labels: settings.sample_labels.clone(),
             series_limit: usize::try_from(settings.sample_label_series_limit).unwrap_or(usize::MAX),
+            arrow: ArrowPreparer {
+                sent_as: settings.arrow_as,
+                known: known.clone(),
+                max_bytes: settings.max_request_bytes.get(),
+                max_inflated: settings.max_inflated_bytes.get(),
+            },
             observer,
+        }
+    }
+
+    /// The bound on inflated bytes.
+    pub(super) fn max_inflated(&self) -> u64 {
+        self.max_inflated
+    }
+
+    /// Rewrites schema v2 of parca-agent's Arrow as v1, in memory that is taken
+    /// first; nothing without that.
+    pub(super) fn as_v1(
+        &self,
+        arrow: Arrow,
+        memory: &Budget,
+    ) -> impl FnOnce() -> Result<Option<Arrow>, Unreadable> + Send + 'static {
+        let (preparer, memory) = (self.arrow.clone(), memory.clone());
+        move || {
+            let needed = arrow.decoded(preparer.max_inflated)?.saturating_mul(2);
+            match memory.try_take(needed) {
+                Some(_taken) => preparer.as_v1(&arrow).map(Some),
+                None => Ok(None),
+            }
         }
     }
 
@@ -82,12 +116,16 @@ impl Preparer {
         let mut requests = Requests::new(memory);
         let mut prepared = Vec::with_capacity(profiles.len());
         for profile in profiles {
-            prepared.push(match profile.body.as_otlp() {
-                Some(otlp) => {
+            prepared.push(match &profile.body {
+                Body::Otlp(otlp) => {
                     let open = requests.open(otlp)?;
                     self.prepare_otlp(profile, otlp, open)
                 }
-                None => self.prepare_pprof(profile.clone()),
+                Body::ParcaArrow(arrow) => {
+                    let rules = self.rules();
+                    self.arrow.prepare(profile, arrow, rules, memory)?
+                }
+                Body::Pprof(_) => self.prepare_pprof(profile.clone()),
             });
             if let Some(Ok(parts)) = prepared.last_mut() {
                 charge_made(profile, parts, memory)?;
@@ -171,6 +209,9 @@ impl Preparer {
 
     /// A part in halves, or in more pieces where halves cannot be had.
     pub(super) fn divide(&self, profile: &Profile) -> Option<Vec<Part>> {
+        if let Some(arrow) = profile.body.as_arrow() {
+            return self.arrow.divide(profile, arrow);
+        }
         let pprof = profile.body.as_pprof()?;
         let part = |bytes| self.part(profile.labels.clone(), Pprof::new(bytes), profile.received);
         let pieces = halves(pprof, self.max_inflated)?;

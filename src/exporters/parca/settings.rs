@@ -36,6 +36,8 @@ pub struct Settings {
     pub max_request_profiles: u64,
     /// What OTLP bodies are sent as.
     pub otlp_as: OtlpAs,
+    /// What parca-agent's Arrow is sent as.
+    pub arrow_as: ArrowAs,
     /// The largest profile once inflated; larger ones are dropped, for Parca
     /// itself has no such limit.
     pub max_inflated_bytes: ByteSize,
@@ -70,6 +72,20 @@ pub enum OtlpAs {
     /// without lines (that Parca symbolises itself), one value a sample, all types
     /// set. All else still goes as pprof.
     Otlp,
+}
+
+/// What parca-agent's Arrow is sent as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArrowAs {
+    /// As it came, schema v1 by `Write` and v2 by `WriteArrow`; v2 is rewritten as v1
+    /// for a Parca that does not take it (before 0.28).
+    #[default]
+    Auto,
+    /// As schema v1 by `Write`, which every Parca takes. Parca stores the functions of
+    /// schema v2 under their system names alone, so that its TOP report merges them;
+    /// those of schema v1 it stores under both.
+    V1,
 }
 
 // === impl Settings ===
@@ -113,6 +129,7 @@ impl Default for Settings {
             max_request_rows: 20_000,
             max_request_profiles: 1_000,
             otlp_as: OtlpAs::default(),
+            arrow_as: ArrowAs::default(),
             max_inflated_bytes: ByteSize::new(64 << 20),
             sample_labels: Vec::new(),
             sample_label_series_limit: 100,

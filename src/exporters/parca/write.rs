@@ -42,7 +42,8 @@ pub(super) async fn write(
         return Ok(());
     }
     let wanted = select_stacks(stacks, &question.record, max);
-    let wanted = wanted.map_err(|error| Status::internal(format!("its question is odd: {error}")))?;
+    let wanted =
+        wanted.map_err(|error| Status::internal(format!("its question is odd: {error}")))?;
     // Who hung up says so in its status.
     let _ = say.send(message(wanted)).await;
     drop(say);

@@ -152,7 +152,7 @@ impl Oidc {
     async fn is_signed(&self, jwt: &Jwt<'_>) -> Result<bool, Refused> {
         if let Some(keys) = self.keys.load_full() {
             let known = keys.fitting(jwt).next().is_some();
-            if known && keys.fetched.elapsed() < MAX_AGE {
+            if known && keys.is_fresh() {
                 return Ok(keys.fitting(jwt).any(|key| jwt.is_signed_by(key)));
             }
         }
@@ -163,19 +163,25 @@ impl Oidc {
     /// Keys that are as new as can be had, and have one that fits `jwt` unless
     /// there is none.
     async fn renewed(&self, jwt: &Jwt<'_>) -> Result<Arc<Keys>, Refused> {
-        let mut attempt = self.fetching.lock().await;
-        let kept = self.keys.load_full();
-        let fits = kept
-            .as_ref()
-            .filter(|keys| keys.fitting(jwt).next().is_some());
+        let fitting = || {
+            let kept = self.keys.load_full();
+            kept.filter(|keys| keys.fitting(jwt).next().is_some())
+        };
+        let mut attempt = match (self.fetching.try_lock(), fitting()) {
+            (Ok(attempt), _) => attempt,
+            // Old ones do while somebody else asks for new ones.
+            (Err(_), Some(keys)) => return Ok(keys),
+            (Err(_), None) => self.fetching.lock().await,
+        };
+        let fits = fitting();
         // Somebody else may have fetched them meanwhile.
-        if let Some(keys) = fits.filter(|keys| keys.fetched.elapsed() < MAX_AGE) {
+        if let Some(keys) = fits.as_ref().filter(|keys| keys.is_fresh()) {
             return Ok(keys.clone());
         }
         let pause = attempt.at.map(|at| PAUSE.saturating_sub(at.elapsed()));
         if let Some(rest) = pause.filter(|rest| !rest.is_zero()) {
             if let Some(keys) = fits {
-                return Ok(keys.clone());
+                return Ok(keys);
             }
             let why = attempt.error.clone();
             return Err(Refused::Unavailable {
@@ -185,6 +191,15 @@ impl Oidc {
                 after: Some(rest),
             });
         }
+        self.ask(&mut attempt, fits).await
+    }
+
+    /// Asks the issuer; without its answer `kept` stay in use.
+    async fn ask(
+        &self,
+        attempt: &mut Attempt,
+        kept: Option<Arc<Keys>>,
+    ) -> Result<Arc<Keys>, Refused> {
         let fetched = timeout(FETCH_TIMEOUT, self.fetch()).await;
         let fetched = fetched.unwrap_or_else(|_| Err("it does not answer".to_owned()));
         attempt.at = Some(Instant::now());
@@ -204,16 +219,10 @@ impl Oidc {
             Err(error) => {
                 let issuer = &self.settings.issuer_url;
                 let message = format!("the keys of {issuer} cannot be fetched: {error}");
-                let kept = fits.is_some();
-                warn!(issuer, %error, kept, "cannot fetch the issuer's keys");
+                warn!(issuer, %error, kept = kept.is_some(), "cannot fetch the issuer's keys");
                 attempt.error = Some(message.clone());
-                match fits {
-                    Some(keys) => Ok(keys.clone()),
-                    None => Err(Refused::Unavailable {
-                        message,
-                        after: Some(PAUSE),
-                    }),
-                }
+                let after = Some(PAUSE);
+                kept.ok_or(Refused::Unavailable { message, after })
             }
         }
     }
@@ -255,6 +264,10 @@ impl Oidc {
 // === impl Keys ===
 
 impl Keys {
+    fn is_fresh(&self) -> bool {
+        self.fetched.elapsed() < MAX_AGE
+    }
+
     /// The keys that a token may be signed by: the one that it names, or all when
     /// it names none.
     fn fitting<'k>(&'k self, jwt: &'k Jwt<'_>) -> impl Iterator<Item = &'k Key> {

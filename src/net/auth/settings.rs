@@ -69,20 +69,19 @@ pub struct OidcSettings {
 }
 
 /// What holds for who has a name.
-///
-/// In the values of `labels` and `metadata` `{name}` stands for the name, and
-/// `{common_name}`, `{dns_name}`, `{uri}` and `{email}` for the first such name of
-/// the client certificate. A value that comes out empty takes the label or the
-/// header away.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct IdentitySettings {
-    /// Labels of all that is sent, in place of those that arrived.
+    /// Labels of all that is sent, in place of those that arrived. In a value
+    /// `{name}` stands for the name, and `{common_name}`, `{dns_name}`, `{uri}` and
+    /// `{email}` for the first such name of the client certificate; one that comes
+    /// out empty takes the label away.
     pub labels: BTreeMap<String, String>,
     /// What may be sent, `labels` already in place; anything unless given.
     pub allow: Allow,
     /// Headers (metadata in gRPC) for exporters, in place of those that
-    /// `include_metadata` lets through, as in `x-scope-orgid: "{name}"`.
+    /// `include_metadata` lets through, as in `x-scope-orgid: "{name}"`; values are
+    /// as in `labels`.
     pub metadata: BTreeMap<String, String>,
     /// Requests in a second, on average; more are refused with a wait. `0` for no
     /// limit. Default: none.
@@ -98,7 +97,7 @@ pub struct IdentitySettings {
 pub struct Allow {
     /// Labels that profiles must have, and expressions of which one must match
     /// the whole value. A request with any other profile is refused
-    /// (`not_allowed`).
+    /// (`not_allowed`), and so is one in which a resource says something twice.
     pub labels: BTreeMap<String, Vec<String>>,
 }
 

@@ -20,6 +20,7 @@ use super::{
     body::{announced, discard},
     doors::Doors,
     grpc::is_grpc,
+    in_flight,
 };
 use crate::net::auth::{Authenticator, Identity, Refused};
 use http::{HeaderMap, Request, Response, header};
@@ -66,9 +67,10 @@ impl Gate {
         identity.request().map_err(Stop::too_fast)?;
         let share = match (identity.bytes(), identity.max_bytes()) {
             (Some(permit), Some(limit)) => {
-                let share = InFlight::new(permit, limit, announced(headers));
+                let blame = (&peer.clone().identified(identity.clone()), &self.doors);
+                let share = InFlight::new(permit, limit, announced(headers), blame);
                 Some(share.map_err(|failure| Stop {
-                    reason: "bytes_in_flight",
+                    reason: in_flight::REASON,
                     failure,
                 })?)
             }

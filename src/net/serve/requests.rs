@@ -3,6 +3,7 @@
 use super::{
     Answer, Answering, Encoding, Failure, Handler, Kind, Peer,
     activity::{Activity, Busy},
+    grpc::is_grpc,
     server::Bounds,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
@@ -50,12 +51,10 @@ impl Service<Request<Incoming>> for OfConnection {
         let busy = Busy::new(&self.activity);
         // HTTP/2 counts them itself.
         let too_much = !is_http2 && head_bytes(request.headers()) > self.bounds.headers;
-        let answering = if too_much {
-            Box::pin(ready(too_large()))
-        } else if busy.is_none() {
-            no_memory(&request, &self.peer)
-        } else {
-            self.handler.clone().handle(request, self.peer.clone())
+        let answering = match busy {
+            Some(_) if too_much => Box::pin(ready(too_large())),
+            Some(_) => self.handler.clone().handle(request, self.peer.clone()),
+            None => no_memory(&request, &self.peer),
         };
         Making {
             busy,
@@ -64,23 +63,6 @@ impl Service<Request<Incoming>> for OfConnection {
             answering,
         }
     }
-}
-
-/// The answer when there is no memory for what a connection may send.
-fn no_memory(request: &Request<Incoming>, peer: &Peer) -> Answering {
-    debug!(%peer, "a request was refused: the memory budget is used up");
-    let message = "the memory budget (service.memory.limit) is used up: try again later";
-    let failure = Failure::new(Kind::Unavailable, message);
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    let is = |start: &[u8]| kind.is_some_and(|kind| kind.as_bytes().starts_with(start));
-    let answer = if is(b"application/grpc") {
-        failure.to_grpc()
-    } else if is(b"application/x-protobuf") {
-        failure.to_http(Encoding::Protobuf)
-    } else {
-        failure.to_http(Encoding::Json)
-    };
-    Box::pin(ready(answer))
 }
 
 fn head_bytes(headers: &HeaderMap) -> u32 {
@@ -98,6 +80,19 @@ fn too_large() -> Response<Answer> {
     response
 }
 
+/// The answer when there is no memory for what a connection may send.
+fn no_memory(request: &Request<Incoming>, peer: &Peer) -> Answering {
+    debug!(%peer, "a request was refused: the memory budget is used up");
+    let message = "the memory budget (service.memory.limit) is used up: try again later";
+    let failure = Failure::new(Kind::Unavailable, message);
+    let answer = if is_grpc(request) {
+        failure.to_grpc()
+    } else {
+        failure.to_http(Encoding::of(request.headers()).unwrap_or_default())
+    };
+    Box::pin(ready(answer))
+}
+
 // === impl Making ===
 
 impl Future for Making {
@@ -110,6 +105,10 @@ impl Future for Making {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         let busy = self.busy.take();
+        // Who takes a request back is heard by whoever reads its body.
+        if let (Some(Kind::Broken), Some(busy)) = (response.extensions().get(), &busy) {
+            busy.cancelled(self.max_cancelled);
+        }
         Poll::Ready(Ok(response.map(|answer| match busy {
             Some(busy) => answer.keeping(busy),
             None => answer,

@@ -62,6 +62,10 @@ pub(super) fn decode(
             let (Some(fields), Some(data)) = (values, part.message.data()) else {
                 continue;
             };
+            // It may be that of another column, which was not asked for.
+            for field in &fields {
+                check("dictionary", field.data_type())?;
+            }
             layout::check(&fields, &data, plain_lens(&body, &data), part.version)?;
             read_dictionary(
                 &body,

@@ -21,6 +21,7 @@ mod body;
 mod column;
 mod decode;
 mod halves;
+mod kinds;
 mod labels;
 mod layout;
 mod outline;

@@ -178,9 +178,9 @@ impl Intake {
     /// What makes a call of `method` with these messages the same as another one.
     pub(super) fn key(&self, method: &str, head: &Head, messages: &[&Bytes]) -> seen::Key {
         let metadata = self.metadata(head);
+        let name = head.peer.name().map(|name| ("", &**name));
         let whom = metadata.iter().map(|label| (&*label.name, &*label.value));
-        let identity = head.peer.name().map(|name| ("", &**name));
-        let whom = whom.chain(identity);
+        let whom = whom.chain(name);
         let messages: Vec<&[u8]> = messages.iter().map(|bytes| &bytes[..]).collect();
         seen::key(method, whom, &messages)
     }
@@ -221,18 +221,20 @@ impl Intake {
         Ok(Taken::Now)
     }
 
-    /// The profiles as their sender may send them.
+    /// The profiles with what their sender's identity stamps on them, if it may
+    /// send all of them.
     fn admit(&self, head: &Head, profiles: Vec<Profile>) -> Result<Vec<Profile>, Failure> {
-        let counted = profiles.len() as u64;
+        let count = profiles.len() as u64;
         let admitted = profiles.into_iter().map(|profile| head.peer.admit(profile));
         admitted.collect::<Result<_, Reason>>().map_err(|reason| {
-            self.out.refuse(counted, reason);
+            self.out.refuse(count, reason);
             refused(&Refusal::permanent(reason))
         })
     }
 
     fn metadata(&self, head: &Head) -> Labels {
-        head.peer.metadata(self.picked.of(&head.headers).collect())
+        let arrived = self.picked.of(&head.headers).collect();
+        head.peer.metadata(arrived)
     }
 }
 

@@ -129,9 +129,9 @@ impl Settings {
 impl Receiver for ParcaReceiver {
     async fn bind(&mut self) -> Result<(), ReceiverError> {
         let owner = self.context.id.to_string();
-        let (context, plan) = (&self.context, self.plan.clone());
-        let plan = plan.observed(&context.metrics, &context.id, "grpc");
-        let bound = plan.bind(&context.sockets, &owner).await;
+        let plan = self.plan.clone();
+        let plan = plan.observed(&self.context.metrics, &self.context.id, "grpc");
+        let bound = plan.bind(&self.context.sockets, &owner).await;
         let bound = bound.map_err(|error| ReceiverError::Bind {
             endpoint: error.endpoint.clone(),
             source: error.into_source(),

@@ -2,6 +2,7 @@
 
 mod arrow;
 mod debuginfo;
+mod gate;
 mod raw;
 mod upstream;
 mod wire;

@@ -6,11 +6,12 @@
 
 use super::{Message, framing::Framing};
 use crate::net::serve::{
-    Coding, Failure, Reading,
+    Coding, Failure, InFlight, Reading,
     body::{Patience, Pieces},
 };
 use bytes::Bytes;
-use std::mem;
+use hyper::body::Incoming;
+use std::{mem, time::Duration};
 use tokio::time::timeout;
 
 /// What a client says in a streamed call.
@@ -27,10 +28,14 @@ pub struct Messages {
 // === impl Messages ===
 
 impl Messages {
-    /// Messages of a body; between two pieces of it there may be `idle`.
-    pub(super) fn new(pieces: Pieces, coding: Coding, reading: Reading, idle: Patience) -> Self {
+    /// Messages of `body`, charged to who sends them; between two pieces of it there may be `idle`.
+    pub(super) fn new(
+        body: Incoming,
+        share: Option<InFlight>,
+        (coding, reading, idle): (Coding, Reading, Patience),
+    ) -> Self {
         Self {
-            pieces,
+            pieces: Pieces::new(body, Duration::ZERO, None).charged_to(share),
             framing: Framing::default(),
             rest: Bytes::new(),
             coding,

@@ -11,6 +11,7 @@ use crate::profile::{
         select_stacks, stacks_request, write_v1, write_v2,
     },
 };
+use bytes::Bytes;
 use proptest::prelude::*;
 
 fn small() -> SyntheticArrow {
@@ -63,6 +64,22 @@ fn v2_becomes_v1_with_every_name_label_time_and_total() {
     assert_eq!(meaning(&v1), made);
     let again = Arrow::v2(write_v2(&v1, MAX).unwrap());
     assert_eq!(meaning(&again.decode(MAX).unwrap()), made);
+}
+
+#[test]
+fn a_message_may_lie_anywhere_in_a_request() {
+    let [v1, v2] = both(&small());
+    for offset in [1, 3, 4, 12] {
+        let moved = |message: &Bytes| {
+            let request = [&vec![0; offset][..], message].concat();
+            Bytes::from(request).slice(offset..)
+        };
+        let stacks = moved(v1.stacks().unwrap());
+        let again = Arrow::v1(moved(v1.samples()), stacks).decode(MAX).unwrap();
+        assert_eq!(meaning(&again), meaning(&v1.decode(MAX).unwrap()));
+        let again = Arrow::v2(moved(v2.samples())).decode(MAX).unwrap();
+        assert_eq!(meaning(&again), meaning(&v2.decode(MAX).unwrap()));
+    }
 }
 
 #[test]

@@ -286,6 +286,7 @@ async fn bytes_in_flight_are_each_senders_own() {
     let status = export(&subject, &[ALICE], &plain()).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     assert!(!status.details().is_empty(), "it may be sent again");
+    assert_eq!(turned_away(&subject, "grpc", "bytes_in_flight"), 1);
     assert_eq!(export(&subject, &[BOB], &plain()).await.code(), Code::Ok);
     // When it has ended, however, there is room again.
     drop((pieces, slow));
