@@ -132,6 +132,7 @@ async fn rapid_reset_ends_its_connection_and_no_other() {
 async fn who_cancels_what_was_begun_is_let_go_too() {
     let (served, metrics) = observed(plan(|settings| {
         settings.limits.max_cancelled_requests = 100;
+        settings.limits.max_pending_resets = 1_000_000;
     }))
     .await;
     let other = bystander(&served);
