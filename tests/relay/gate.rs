@@ -9,9 +9,11 @@ use crate::{
 };
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
+    net::TcpStream,
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 /// Two that are known, one by either method, beside a certificate.
@@ -181,6 +183,47 @@ fn openssl_is_shown_the_chain_and_the_certificate_of_the_name_it_asks_for() {
         let told = s_client(&["-CAfile", "second.pem"]);
         told.contains("Verify return code: 0 (ok)").then_some(())
     });
+}
+
+#[test]
+fn a_hundred_thousand_streams_opened_and_cancelled_take_no_memory() {
+    // What was given back a moment ago still counts.
+    const MEMORY: u64 = 64 << 20;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    let receiver = "protocols: {http: {endpoint: \"127.0.0.1:0\", \
+                    limits: {max_cancelled_requests: 0, max_pending_resets: 1000000}}}";
+    let relay =
+        Relay::run(&config(receiver).replace("service:", "service:\n  memory: {limit: 64MiB}"));
+    let http = address(&relay, "http");
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len())
+            .expect("a length")
+            .to_be_bytes();
+        let stream = stream.to_be_bytes();
+        [&length[1..], &[kind, flags], &stream, payload].concat()
+    };
+    let mut stream = TcpStream::connect(&http).expect("it listens");
+    let mut answers = stream.try_clone().expect("a clone");
+    let reading = thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .expect("it reads");
+    stream.write_all(&frame(4, 0, 0, &[])).expect("it reads");
+    // :method: POST, :scheme: http, :path: /, :authority: x
+    let head = [0x83, 0x86, 0x84, 0x41, 1, b'x'];
+    for number in 0..100_000 {
+        let mut both = frame(HEADERS, 4, number * 2 + 1, &head);
+        both.extend(frame(RST_STREAM, 0, number * 2 + 1, &8_u32.to_be_bytes()));
+        stream.write_all(&both).expect("it reads");
+        if number % 10_000 == 0 {
+            assert_eq!(post(&http, PROTOBUF, &request(&["other"])).0, 200);
+        }
+    }
+    relay.assert_memory_within(MEMORY);
+    assert_eq!(post(&http, PROTOBUF, &request(&["other"])).0, 200);
+    drop(stream);
+    drop(reading);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! What a connection does, and when that is reason to end it: it says nothing, has
 //! nothing more to say, is old, nobody knows its client, or its client misbehaves.
 
-use super::{server::Bounds, windows::Window};
+use super::{
+    frames::{Counted, PREFACE},
+    server::Bounds,
+    windows::Window,
+};
 use crate::pipeline::Permit;
 use std::{
     future::pending,
@@ -13,9 +17,6 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-
-/// The bytes by which HTTP/2 is told from HTTP/1.
-const PREFACE: usize = 24;
 
 /// How long a connection may take to end once it was idle for too long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -29,10 +30,13 @@ pub(super) struct Activity {
     since: Instant,
     /// Bytes heard, up to the length of the preface.
     heard: AtomicUsize,
-    /// Requests that have come.
-    asked: AtomicU32,
-    /// Those of which the client did not wait for the answer.
+    /// A request has come.
+    asked: AtomicBool,
+    /// Requests of HTTP/2 that its client has opened.
+    opened: AtomicU32,
+    /// Those that it has taken back.
     cancelled: AtomicU32,
+    max_cancelled: u32,
     /// A request was let in.
     admitted: AtomicBool,
     /// By a protocol in which it can be told to go at any time.
@@ -69,12 +73,15 @@ pub(super) struct Busy(Arc<Activity>);
 // === impl Activity ===
 
 impl Activity {
-    pub(super) fn new(window: Window) -> Self {
+    /// `max_cancelled` requests may be taken back, or half of all; 0 is no bound.
+    pub(super) fn new(window: Window, max_cancelled: u32) -> Self {
         Self {
             since: Instant::now(),
             heard: AtomicUsize::new(0),
-            asked: AtomicU32::new(0),
+            asked: AtomicBool::new(false),
+            opened: AtomicU32::new(0),
             cancelled: AtomicU32::new(0),
+            max_cancelled,
             admitted: AtomicBool::new(false),
             speaks_http2: CancellationToken::new(),
             window,
@@ -150,20 +157,21 @@ impl Activity {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// A client did not wait for an answer; `most` may be so, or half of all.
-    pub(super) fn cancelled(&self, most: u32) {
-        let cancelled = self.cancelled.fetch_add(1, Ordering::Relaxed) + 1;
-        let half = self.asked.load(Ordering::Relaxed) / 2;
-        if most > 0 && cancelled > most && cancelled > half {
-            self.dismiss("cancelled_requests");
-        }
-    }
-
-    /// So many bytes more were heard.
-    pub(super) fn heard(&self, more: usize) {
+    /// So many bytes more were heard, and these frames in them.
+    pub(super) fn heard(&self, more: usize, frames: Counted) {
         let heard = self.heard.load(Ordering::Relaxed);
-        if heard < PREFACE {
+        if heard < PREFACE.len() {
             self.heard.store(heard + more, Ordering::Relaxed);
+        }
+        if frames == Counted::default() {
+            return;
+        }
+        let count = |all: &AtomicU32, more| all.fetch_add(more, Ordering::Relaxed) + more;
+        let opened = count(&self.opened, frames.opened);
+        let cancelled = count(&self.cancelled, frames.cancelled);
+        let most = self.max_cancelled;
+        if most > 0 && cancelled > most && cancelled > opened / 2 {
+            self.dismiss("cancelled_requests");
         }
     }
 
@@ -184,7 +192,7 @@ impl Activity {
     }
 
     fn has_spoken(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) > 0 || self.heard.load(Ordering::Relaxed) >= PREFACE
+        self.asked.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed) >= PREFACE.len()
     }
 
     /// Now, while a request is in flight.
@@ -234,7 +242,7 @@ impl Busy {
     /// A request that has come; `None` without the memory for what its connection
     /// may send unread.
     pub(super) fn new(activity: &Arc<Activity>) -> Option<Self> {
-        activity.asked.fetch_add(1, Ordering::Relaxed);
+        activity.asked.store(true, Ordering::Relaxed);
         let mut in_flight = activity.in_flight();
         if in_flight.requests == 0 {
             in_flight.memory = Some(activity.window.charge()?);
@@ -242,11 +250,6 @@ impl Busy {
         in_flight.requests += 1;
         drop(in_flight);
         Some(Self(activity.clone()))
-    }
-
-    /// Its client did not wait for the answer.
-    pub(super) fn cancelled(&self, most: u32) {
-        self.0.cancelled(most);
     }
 }
 

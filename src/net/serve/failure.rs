@@ -139,20 +139,17 @@ impl Failure {
         }
     }
 
-    /// A response that has headers only; its [`Kind`] is among its extensions.
+    /// A response that has headers only.
     pub fn to_grpc(&self) -> Response<Answer> {
         let details = match self.retry_after {
             Some(_) => Bytes::from(self.to_rpc().encode_to_vec()),
             None => Bytes::new(),
         };
         let status = tonic::Status::with_details(self.kind.code(), self.message.as_str(), details);
-        let mut response = status.into_http::<()>().map(|()| Answer::empty());
-        response.extensions_mut().insert(self.kind);
-        response
+        status.into_http::<()>().map(|()| Answer::empty())
     }
 
-    /// A response with a `google.rpc.Status` for a body; its [`Kind`] is among its
-    /// extensions.
+    /// A response with a `google.rpc.Status` for a body.
     pub fn to_http(&self, encoding: Encoding) -> Response<Answer> {
         let body = match encoding {
             Encoding::Protobuf => self.to_rpc().encode_to_vec(),
@@ -160,7 +157,6 @@ impl Failure {
         };
         let mut response = Response::new(Answer::full(body));
         *response.status_mut() = self.kind.http();
-        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, encoding.content_type());
         if let Some(wait) = self.retry_after {

@@ -4,7 +4,7 @@
 //! Here as much is read at once as there is, up to [`AHEAD`]. A connection that has
 //! nothing to say keeps no buffer for it, as there may be thousands.
 
-use super::{activity::Activity, server::Io};
+use super::{activity::Activity, frames::Frames, server::Io};
 use bytes::{Buf, BytesMut};
 use std::{
     future::Future,
@@ -23,6 +23,7 @@ pub(super) struct Heard {
     io: Box<dyn Io>,
     /// What was read and nobody has asked for yet.
     ahead: BytesMut,
+    frames: Frames,
     activity: Arc<Activity>,
 }
 
@@ -34,6 +35,7 @@ impl Heard {
         Self {
             io,
             ahead: BytesMut::new(),
+            frames: Frames::default(),
             activity: activity.clone(),
         }
     }
@@ -58,11 +60,14 @@ impl AsyncRead for Heard {
             if buf.remaining() >= AHEAD {
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-                self.activity.heard(buf.filled().len() - before);
+                let counted = self.frames.count(&buf.filled()[before..]);
+                self.activity.heard(buf.filled().len() - before, counted);
                 return Poll::Ready(Ok(()));
             }
             let read = ready!(self.poll_ahead(cx))?;
-            self.activity.heard(read);
+            let this = &mut *self;
+            let counted = this.frames.count(&this.ahead);
+            this.activity.heard(read, counted);
         }
         let count = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..count]);
@@ -112,7 +117,7 @@ mod tests {
     async fn all_comes_in_order_whatever_is_asked_for_and_no_buffer_stays() {
         let (near, mut far) = duplex(1 << 20);
         let window = Windows::new(&Budget::new(u64::MAX)).open();
-        let mut heard = Heard::new(Box::new(near), &Arc::new(Activity::new(window)));
+        let mut heard = Heard::new(Box::new(near), &Arc::new(Activity::new(window, 0)));
         let all: Vec<u8> = (0..5 * AHEAD).map(|n| (n % 251) as u8).collect();
         far.write_all(&all).await.unwrap();
         let mut read = Vec::new();

@@ -17,6 +17,7 @@
 //! - [`grpc`]: calls over HTTP/2, whose messages stay compressed
 //! - [`cors`], [`metadata`]: headers that browsers and tenants need
 //! - [`gate`]: who is let in, told before any body is read; [`doors`]: who was not;
+//!   [`frames`]: what a client opens and takes back;
 //!   [`limits`]: what [`strangers`] may do; [`in_flight`]: bytes that count for a sender
 //! - [`failure`]: one error, said to gRPC and to HTTP in their own words
 //!
@@ -30,6 +31,7 @@ pub mod coding;
 pub mod cors;
 mod doors;
 pub mod failure;
+mod frames;
 mod gate;
 pub mod grpc;
 mod heard;

@@ -33,7 +33,6 @@ pub(super) struct Making {
     busy: Option<Busy>,
     /// With HTTP/1: whether the answer is the last one.
     last: Option<CancellationToken>,
-    max_cancelled: u32,
 }
 
 // === impl OfConnection ===
@@ -59,7 +58,6 @@ impl Service<Request<Incoming>> for OfConnection {
         Making {
             busy,
             last: (!is_http2).then(|| self.stop.clone()),
-            max_cancelled: self.bounds.cancelled,
             answering,
         }
     }
@@ -105,21 +103,9 @@ impl Future for Making {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         let busy = self.busy.take();
-        // Who takes a request back is heard by whoever reads its body.
-        if let (Some(Kind::Broken), Some(busy)) = (response.extensions().get(), &busy) {
-            busy.cancelled(self.max_cancelled);
-        }
         Poll::Ready(Ok(response.map(|answer| match busy {
             Some(busy) => answer.keeping(busy),
             None => answer,
         })))
-    }
-}
-
-impl Drop for Making {
-    fn drop(&mut self) {
-        if let Some(busy) = &self.busy {
-            busy.cancelled(self.max_cancelled);
-        }
     }
 }

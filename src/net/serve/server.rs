@@ -300,7 +300,7 @@ impl Shared {
         let (window, streams) = (self.windows.open(), Streams::default());
         let mut http = http(&self.bounds, &window, &streams);
         limit(&mut http, &self.bounds);
-        let activity = Arc::new(Activity::new(window));
+        let activity = Arc::new(Activity::new(window, self.bounds.cancelled));
         let _stranger = self.strangers.add(&activity);
         let secured = tokio::select! {
             secured = self.secure(io, &peer) => secured,

@@ -146,7 +146,11 @@ impl MessageBody {
     /// `idle`.
     pub fn messages(self, reading: Reading, idle: Patience) -> Result<Messages, Failure> {
         let coding = self.coding()?;
-        Ok(Messages::new(self.body, self.share, (coding, reading, idle)))
+        Ok(Messages::new(
+            self.body,
+            self.share,
+            (coding, reading, idle),
+        ))
     }
 
     /// The body as it comes, for who passes it on.
