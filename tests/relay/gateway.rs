@@ -5,7 +5,7 @@ use crate::{
     agent::{Agent, Habit},
     certificates::Authority,
     config,
-    far_end::{Behaviour, FarEnd, Generation, Log},
+    far_end::{Behaviour, FarEnd, Log, generation::Generation},
     harness::{LIMIT, Relay, until},
     otlp_in::{PROTOBUF, address, post, request},
     support::sink::{Sink, Taken},
@@ -170,7 +170,8 @@ fn what_agents_push_passes_two_relays() {
         );
         let inner = for_agents(folder(&authority, "token-a"), "", &out);
         let listening: SocketAddr = address(&inner, "grpc").parse().expect("an address");
-        Runtime::new().expect("a runtime").block_on(async {
+        let runtime = Runtime::new().expect("a runtime");
+        let _agent = runtime.block_on(async {
             let agent = Agent::dial(listening, 60.0).await;
             agent
                 .write_arrow(&Bytes::from_static(V2))
@@ -179,6 +180,7 @@ fn what_agents_push_passes_two_relays() {
             let (samples, stacks) = (Bytes::from_static(SAMPLES), Bytes::from_static(STACKS));
             let written = agent.write(&samples, &stacks, Habit::Leaves).await;
             written.expect("a success");
+            agent
         });
         let both = |log: &Log| log.arrow.len() == 2;
         assert!(
