@@ -3,7 +3,10 @@
 use crate::{
     agent::{Agent, File, Habit, Mark},
     config,
-    far_end::{Behaviour, FarEnd, Fault},
+    far_end::{
+        Behaviour, FarEnd, Fault,
+        generation::{Asked, Generation},
+    },
     harness::{LIMIT, Relay, until},
     otlp_in::address,
 };
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use profile_relay::{
     r#gen::profilestore::{WriteRequest, profile_store_service_client::ProfileStoreServiceClient},
     net::{ClientTls, GrpcChannel, GrpcClientSettings},
+    profile::arrow::{Part, outline},
 };
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -90,6 +94,76 @@ fn agents_of_all_ages_hear_success_while_the_store_is_away() {
     // The streams that nobody reads do not hold up the end.
     let ended = relay.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
+}
+
+#[test]
+fn what_agents_push_arrives_at_each_generation_of_parca() {
+    let [samples, stacks, v2] = all();
+    for generation in [Generation::V0_25, Generation::V0_27, Generation::V0_28] {
+        let far_end = FarEnd::start(Behaviour {
+            generation,
+            ..Behaviour::default()
+        });
+        let relay = Relay::run(&config("", &config::to(far_end.addr(), ""), ""));
+        runtime().block_on(async {
+            let agent = Agent::dial(listening(&relay), PACE).await;
+            agent.write_arrow(&v2).await.expect("a success");
+            let asked = agent.write(&samples, &stacks, Habit::Leaves).await;
+            asked.expect("a success").expect("a question");
+        });
+        let arrived = far_end.wait(LIMIT, |log| log.arrow.len() >= 2);
+        assert!(arrived, "{generation:?}\n{}", relay.log());
+        let (v1, other): (Vec<_>, Vec<_>) =
+            (far_end.log().arrow.into_iter()).partition(|stored| stored.samples == samples);
+        // As it came.
+        assert_eq!(v1[0].stacks, Some(stacks.clone()), "{generation:?}");
+        let other = &other[0];
+        if generation == Generation::V0_28 {
+            assert_eq!((&other.samples, &other.stacks), (&v2, &None));
+        } else {
+            let outline = outline(&other.samples).expect("Arrow");
+            assert_eq!((outline.part, outline.rows), (Part::V1Samples, 3));
+            let table = outline_of(other.stacks.as_ref());
+            assert_eq!(table, (Part::V1Stacks, 2), "{generation:?}");
+        }
+        let books = relay.books("parca");
+        assert_eq!((books.sent, books.dropped), (2, 0), "{generation:?}");
+    }
+}
+
+/// What a message is, and its rows.
+fn outline_of(message: Option<&Bytes>) -> (Part, u64) {
+    let outline = outline(message.expect("a message")).expect("Arrow");
+    (outline.part, outline.rows)
+}
+
+#[test]
+fn a_store_is_sent_the_stacks_it_asks_for() {
+    let [samples, stacks, _] = all();
+    let second = include_bytes!("../data/arrow/v1_second_id.arrows");
+    for (asked, rows) in [
+        (Asked::These(Bytes::from_static(second)), Some(1)),
+        (Asked::Nothing, None),
+        (Asked::All, Some(2)),
+    ] {
+        let far_end = FarEnd::start(Behaviour {
+            asked,
+            ..Behaviour::default()
+        });
+        let relay = Relay::run(&config("", &config::to(far_end.addr(), ""), ""));
+        runtime().block_on(async {
+            let agent = Agent::dial(listening(&relay), PACE).await;
+            let asked = agent.write(&samples, &stacks, Habit::ReadsOn).await;
+            asked.expect("a success").expect("a question");
+        });
+        relay.until("it is sent", |metrics| metrics.books("parca").sent == 1);
+        let stored = far_end.log().arrow;
+        assert_eq!(stored.len() as u64, u64::from(rows.is_some()));
+        if let Some(rows) = rows {
+            let table = outline_of(stored[0].stacks.as_ref());
+            assert_eq!(table, (Part::V1Stacks, rows));
+        }
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod disk_queue;
 mod exit_codes;
 mod file_sd;
 mod gate;
+mod gateway;
 mod killer;
 mod memory;
 mod namespaces;

@@ -25,7 +25,9 @@ impl HttpClient {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let place = Place::of(uri)?;
+        // The query may be a secret, and an address in an error is shown.
+        let wrong = || HttpError::Address(without_query(uri).to_string());
+        let place = Place::of(uri).map_err(|_| wrong())?;
         let stream = Box::pin(self.0.connector.connect(uri)).await?;
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, place.host.clone());
@@ -38,8 +40,7 @@ impl HttpClient {
             uri.clone()
         } else {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            path.parse()
-                .map_err(|_| HttpError::Address(uri.to_string()))?
+            path.parse().map_err(|_| wrong())?
         };
         let mut request = Request::new(body);
         *request.method_mut() = Method::PUT;

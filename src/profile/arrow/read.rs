@@ -160,6 +160,9 @@ pub(super) fn labels(
     }
     labels.retain(|label: &LabelColumn| !label.name.is_empty());
     labels.sort_by(|one, other| one.name.cmp(&other.name));
-    labels.dedup_by(|later, first| later.name == first.name);
+    // Which of the two counts is the reader's choice, and so who it is of.
+    if labels.windows(2).any(|pair| pair[0].name == pair[1].name) {
+        return Err(Unreadable::Shape("it has a label twice"));
+    }
     Ok(labels)
 }

@@ -6,6 +6,7 @@ use crate::{
         grpc::{Message, classify_transport, http_status},
         serve::{Answer, Failure, Kind, Picked, grpc::Head},
     },
+    profile::Labels,
     settings::{Duration, Problem},
 };
 use bytes::Bytes;
@@ -116,11 +117,18 @@ impl Upstream {
         }
     }
 
-    /// What of an agent's metadata goes on.
+    /// What of an agent's metadata goes on, and what it is known by.
+    pub(super) fn whom(&self, head: &Head) -> Labels {
+        head.peer.metadata(self.picked.of(&head.headers).collect())
+    }
+
     fn metadata(&self, head: &Head) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in self.picked.of(&head.headers) {
-            let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
+        for label in &self.whom(head) {
+            let pair = (
+                HeaderName::try_from(&*label.name),
+                HeaderValue::try_from(&*label.value),
+            );
             if let (Ok(name), Ok(value)) = pair
                 && name != header::AUTHORIZATION
             {

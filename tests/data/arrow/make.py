@@ -123,8 +123,8 @@ def stacks():
     return record(columns, "v1")
 
 
-def ids():
-    return record([("stacktrace_id", pa.array(STACKS, pa.binary()))], "v1")
+def ids(stacks):
+    return record([("stacktrace_id", pa.array(stacks, pa.binary()))], "v1")
 
 
 def nullable(columns):
@@ -194,6 +194,7 @@ def whole():
 
 
 write("v1_samples.arrows", samples())
-write("v1_ids.arrows", ids())
+write("v1_ids.arrows", ids(STACKS))
+write("v1_second_id.arrows", ids(STACKS[1:]))
 write("v1_stacks.arrows", stacks())
 write("v2.arrows", whole(), "lz4")

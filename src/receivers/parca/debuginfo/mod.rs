@@ -41,11 +41,10 @@ use crate::{
     net::{
         HttpClient, HttpSenderSettings,
         serve::{
-            Answer, Failure, Kind, Patience, Picked, Reading,
+            Answer, Failure, Kind, Patience, Reading,
             grpc::{Exchange, Head, MessageBody, success},
         },
     },
-    profile::Labels,
     receivers::shared::{Outcome, Requests},
     settings::Problem,
 };
@@ -78,7 +77,6 @@ pub(super) struct Debuginfo {
     client: HttpClient,
     counts: Arc<Counts>,
     reading: Reading,
-    picked: Picked,
     /// Uploads at a time.
     uploads: Semaphore,
     idle: Patience,
@@ -135,7 +133,6 @@ impl Debuginfo {
                 max: reading.max.min(MAX_QUESTION),
                 ..reading.clone()
             },
-            picked: settings.server.include_metadata.picked(),
             uploads: Semaphore::new(bounds.max_concurrent_uploads as usize),
             idle: Patience {
                 limit: bounds.idle_timeout.get(),
@@ -154,8 +151,7 @@ impl Debuginfo {
         let Some(upstream) = &self.upstream else {
             return Ok(not_now());
         };
-        let whom: Labels = self.picked.of(&head.headers).collect();
-        let question = (request, whom);
+        let question = (request, upstream.whom(head));
         if let Some(answer) = self.cache.get(&question) {
             self.counts.cached();
             return Ok(answer.encode_to_vec().into());

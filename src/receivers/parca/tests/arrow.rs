@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::{
-    net::serve::IncludeMetadata,
+    net::{auth::ServerAuth, serve::IncludeMetadata},
     profile::arrow::{Schema, SyntheticArrow},
 };
+use serde_json::json;
 
 #[tokio::test]
 async fn a_message_of_schema_v2_goes_on_as_it_came() {
@@ -127,4 +128,45 @@ async fn what_never_fits_is_permanent() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(refused.message().contains("max_recv_msg_size_mib"));
     assert_eq!(retry_delay(&refused), None);
+}
+
+#[tokio::test]
+async fn nobody_writes_anothers_labels_or_hears_of_anothers_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, "alice a\nbob b\ncarol c\n").unwrap();
+    let mut auth: ServerAuth = serde_json::from_value(json!({"identities": {
+        "alice": {
+            "labels": {"juju_model": "{name}", "node": ""},
+            "metadata": {"x-scope-orgid": "{name}"},
+        },
+        "bob": {"allow": {"labels": {"node": ["n2"]}}},
+    }}))
+    .unwrap();
+    auth.bearer_token_file = Some(crate::settings::FilePath(path));
+    let mut subject = Subject::with(|settings| settings.server.auth = Some(auth)).await;
+    let send = async |token: &str| {
+        let mut request = retried(v2(), "1");
+        let token = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", token);
+        subject.client().write_arrow(request).await.map(|_| ())
+    };
+    assert_eq!(send("x").await.unwrap_err().code(), Code::Unauthenticated);
+    send("a").await.unwrap();
+    let denied = send("b").await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
+    assert_eq!(retry_delay(&denied), None);
+    // The same bytes of somebody else are no retry.
+    send("c").await.unwrap();
+    send("c").await.unwrap();
+    assert_eq!(subject.duplicates(), 1);
+    assert_eq!(subject.counted("write_arrow", "denied"), 1);
+    let alice = subject.next().await;
+    let labels = alice.profiles[0].labels.to_string();
+    assert_eq!(labels, r#"{comm="api", juju_model="alice"}"#);
+    let tenant = alice.origin.metadata.get("x-scope-orgid");
+    assert_eq!(tenant, Some("alice"));
+    let carol = subject.next().await;
+    assert_eq!(carol.profiles[0].labels.get("node"), Some("n1"));
+    assert!(subject.batches.try_recv().is_err());
 }
