@@ -149,6 +149,15 @@ fn is_alone(parts: &Parts) -> bool {
     parts.version != Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT)
 }
 
+/// Reads on for a moment and keeps nothing, whatever HTTP is spoken: some clients
+/// of HTTP/2 too (curl 7.88) do not read an answer that comes before they have sent
+/// all.
+pub(super) async fn drain(parts: &Parts, body: Incoming) {
+    if !parts.headers.contains_key(header::EXPECT) && !body.is_end_stream() {
+        Pieces::new(body, Duration::ZERO, None).discard().await;
+    }
+}
+
 /// Reads on for a moment and keeps nothing: who sends over HTTP/1, and finds the
 /// connection closed meanwhile, does not read the answer.
 pub async fn discard(parts: &Parts, body: Incoming) {

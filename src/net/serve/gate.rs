@@ -17,7 +17,7 @@
 
 use super::{
     Answer, Answering, Encoding, Failure, Handler, InFlight, Kind, Peer,
-    body::{announced, discard},
+    body::{announced, drain},
     doors::Doors,
     grpc::is_grpc,
     in_flight,
@@ -92,8 +92,8 @@ impl Gate {
             return failure.to_grpc();
         }
         let (parts, body) = request.into_parts();
-        // Who sends over HTTP/1 would not hear why.
-        discard(&parts, body).await;
+        // Who still sends would not hear why.
+        drain(&parts, body).await;
         let mut response = failure.to_http(Encoding::of(&parts.headers).unwrap_or_default());
         if failure.kind() == Kind::Unauthenticated {
             let challenges = self.authenticator.iter().flat_map(|a| a.challenges());
