@@ -137,10 +137,13 @@ async fn what_parca_agent_pushed_leaves_as_otlp() {
         let memory = context().memory;
         let mut prepared = exporter.prepare(&[profile], &memory).unwrap();
         let parts = prepared.remove(0).unwrap();
-        assert_eq!(memory.used(), 0);
-        // One for each process, all of one request.
+        // One for each process, all of one request, which they hold the memory of.
         assert_eq!(parts.len(), 12);
-        let profiles: Vec<Profile> = parts.into_iter().map(|part| part.profile).collect();
+        let profiles: Vec<Profile> = parts.iter().map(|part| part.profile.clone()).collect();
+        let request = profiles[0].body.as_otlp().unwrap().request();
+        assert_eq!(memory.used(), request.held());
+        drop(parts);
+        assert_eq!(memory.used(), 0);
         for profile in &profiles {
             assert_eq!(profile.labels.get("juju_model"), Some("apps"));
             assert!(profile.body.can_join(&profiles[0].body));

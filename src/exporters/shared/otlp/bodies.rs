@@ -10,7 +10,7 @@ use crate::{
     exporters::shared::{RuleObserver, arrow::as_otlp, halves},
     pipeline::{Budget, Context, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
-        Body, Labels, Profile,
+        Body, Charge, Labels, Profile,
         arrow::Arrow,
         convert::OriginalPayload,
         otlp::{self, Otlp, Request},
@@ -96,6 +96,7 @@ impl Bodies {
     }
 
     /// The parts to send for what parca-agent pushed: one for each of its processes.
+    /// They hold the memory of the request that they are of.
     fn of_arrow(
         &self,
         profile: &Profile,
@@ -104,10 +105,22 @@ impl Bodies {
     ) -> Result<Prepared, NoMemory> {
         Ok(match as_otlp(profile, arrow, self.max_inflated, memory)? {
             Ok(bodies) => {
-                let parts = bodies.into_iter().map(|body| self.part(body));
-                parts
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(|parts| parts.into_iter().flatten().collect())
+                let request = bodies.first().and_then(|body| body.body.as_otlp());
+                let needed = request.map_or(0, |otlp| otlp.request().held());
+                let permit = memory.try_take(needed).ok_or(NoMemory { needed })?;
+                let charge: Arc<dyn Charge> = Arc::new(permit);
+                let mut parts = Vec::with_capacity(bodies.len());
+                for body in bodies {
+                    let made = match self.part(body) {
+                        Ok(made) => made,
+                        Err(reason) => return Ok(Err(reason)),
+                    };
+                    parts.extend(made.into_iter().map(|part| Part {
+                        charge: Some(charge.clone()),
+                        ..part
+                    }));
+                }
+                Ok(parts)
             }
             Err(error) => {
                 let what = error.to_string();
