@@ -58,8 +58,11 @@ pub struct ComponentType {
     /// What the settings amount to.
     pub fingerprint: fn(&Node) -> Result<Fingerprint, Report>,
     /// Of a router: the exporters that it names ([`RouterSettings::outputs`]).
-    pub outputs: Option<fn(&Node) -> Vec<(String, Id)>>,
+    pub outputs: Option<Outputs>,
 }
+
+/// Reads which exporters a router names, and where.
+pub type Outputs = fn(&Node) -> Vec<(String, Id)>;
 
 /// What settings amount to, secrets included: equal for two texts that mean the
 /// same. It tells nothing of the secrets.

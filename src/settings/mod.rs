@@ -36,7 +36,9 @@ mod typed;
 mod units;
 
 pub use self::{
-    catalogue::{Catalogue, ComponentSettings, ComponentType, Fingerprint, Kind, RouterSettings},
+    catalogue::{
+        Catalogue, ComponentSettings, ComponentType, Fingerprint, Kind, Outputs, RouterSettings,
+    },
     digest::ReadFile,
     expand::Environment,
     id::Id,

@@ -50,7 +50,7 @@ async fn each_sample_goes_on_as_it_came_with_the_labels_of_its_series() {
             &[("job", "api"), (NAME, "memory")],
             &[gzip.clone(), plain.clone()],
         ),
-        series(&[(NAME, "cpu")], &[plain.clone()]),
+        series(&[(NAME, "cpu")], std::slice::from_ref(&plain)),
     ]);
     let client = subject.client();
     let clients = [

@@ -239,16 +239,13 @@ impl DebuginfoService for Service {
         let mut upload = Unfinished(self.state.clone(), true);
         let mut messages = request.into_inner();
         let (mut info, mut size, mut pieces) = (None, 0, Vec::new());
-        loop {
-            match messages.message().await? {
-                Some(message) => match message.data.unwrap() {
-                    Data::Info(first) => info = Some(first),
-                    Data::ChunkData(chunk) => {
-                        size += chunk.len() as u64;
-                        pieces.push(seen::key("", [], &[&chunk]));
-                    }
-                },
-                None => break,
+        while let Some(message) = messages.message().await? {
+            match message.data.unwrap() {
+                Data::Info(first) => info = Some(first),
+                Data::ChunkData(chunk) => {
+                    size += chunk.len() as u64;
+                    pieces.push(seen::key("", [], &[&chunk]));
+                }
             }
         }
         upload.1 = false;
