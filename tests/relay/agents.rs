@@ -105,7 +105,9 @@ fn what_agents_push_arrives_at_each_generation_of_parca() {
             ..Behaviour::default()
         });
         let relay = Relay::run(&config("", &config::to(far_end.addr(), ""), ""));
-        runtime().block_on(async {
+        // An agent that does not read on lives on.
+        let runtime = runtime();
+        runtime.block_on(async {
             let agent = Agent::dial(listening(&relay), PACE).await;
             agent.write_arrow(&v2).await.expect("a success");
             let asked = agent.write(&samples, &stacks, Habit::Leaves).await;
@@ -115,6 +117,14 @@ fn what_agents_push_arrives_at_each_generation_of_parca() {
         assert!(arrived, "{generation:?}\n{}", relay.log());
         let (v1, other): (Vec<_>, Vec<_>) =
             (far_end.log().arrow.into_iter()).partition(|stored| stored.samples == samples);
+        let log = relay.log();
+        let counted = (v1.len(), other.len());
+        assert_eq!(
+            counted,
+            (1, 1),
+            "{generation:?}\n{log}\n{}",
+            relay.metrics().text()
+        );
         // As it came.
         assert_eq!(v1[0].stacks, Some(stacks.clone()), "{generation:?}");
         let other = &other[0];
