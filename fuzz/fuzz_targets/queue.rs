@@ -12,7 +12,7 @@ mod support;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use memory::MemoryFileSystem;
-use profile_relay::pipeline::disk::log::{
+use profile_relay::pipeline::log::{
     Log, NewRecord, Options, Order, Snapshot,
     fs::{Access, Entry, File, FileSystem},
 };

@@ -88,9 +88,14 @@ impl Reading {
     pub async fn read(&self, parts: &Parts, body: Incoming) -> Result<Received, Failure> {
         let share = parts.extensions.get().cloned();
         let mut pieces = Pieces::new(body, self.patience, None).charged_to(share);
-        let read = self
+        let mut read = self
             .read_pieces(announced(&parts.headers), &mut pieces)
             .await;
+        // hyper takes it for the end when a client cancels what it began.
+        if parts.version == Version::HTTP_2 && read.is_ok() && !pieces.body.is_end_stream() {
+            let message = "the request was cancelled before its end";
+            read = Err(Failure::new(Kind::Broken, message));
+        }
         if read.is_err() && is_alone(parts) {
             pieces.discard().await;
         }

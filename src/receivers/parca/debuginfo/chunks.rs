@@ -124,7 +124,12 @@ where
                     let message = format!("the upload ended before its end: {error}");
                     return Poll::Ready(Some(Err(this.trace.broken(Broken::Gone(message)))));
                 }
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) if this.body.is_end_stream() => return Poll::Ready(None),
+                // hyper takes it for the end when a client cancels what it began.
+                Poll::Ready(None) => {
+                    let message = "the upload was cancelled before its end".to_owned();
+                    return Poll::Ready(Some(Err(this.trace.broken(Broken::Gone(message)))));
+                }
                 Poll::Pending => {
                     ready!(this.silence.as_mut().poll(cx));
                     let message = format!(

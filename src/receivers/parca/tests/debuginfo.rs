@@ -332,8 +332,13 @@ async fn an_upload_that_falls_silent_or_is_reset_ends_on_both_sides() {
     let uploading = Tasks::default().spawn("upload", async move { agent.upload(half).await });
     until("it has begun", || parca.asked("upload") == 2).await;
     uploading.abort();
-    until("the upstream notices", || parca.state().broken == 2).await;
-    assert!(parca.state().uploads.is_empty());
+    // A cancelled stream is cut off for a Parca; to hyper, which serves here, it may
+    // look like one that has ended.
+    let ended = || {
+        let state = parca.state();
+        state.broken + state.uploads.len() == 2
+    };
+    until("the upstream notices", ended).await;
     assert_eq!(subject.counted("upload", "late"), 1);
     until("it is counted", || subject.counted("upload", "broken") == 1).await;
 }
