@@ -54,12 +54,12 @@ fn main() -> io::Result<()> {
         (
             "otlp_proto",
             "gzip",
-            input(&[0], &Compression::Gzip.compress(&plain)),
+            input(&[0], &Compression::Gzip.compress(&plain).expect("memory holds it")),
         ),
         (
             "otlp_proto",
             "zstd",
-            input(&[1], &Compression::Zstd.compress(&plain)),
+            input(&[1], &Compression::Zstd.compress(&plain).expect("memory holds it")),
         ),
         ("otlp_json", "json", input(&[0], &json)),
         ("otlp_json", "forms", input(&[0], FORMS)),
