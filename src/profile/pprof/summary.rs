@@ -5,10 +5,16 @@ use crate::r#gen::pprof::{Location, Profile, ValueType};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+/// The most sample types and comments that are told: a few bytes name thousands.
+const MOST: usize = 64;
+
+/// The longest text that is told of each, in bytes.
+const LONGEST: usize = 1 << 10;
+
 /// What is in a pprof.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Sample types with their totals, in the profile's order.
+    /// Sample types with their totals, in the profile's order; the first 64.
     pub sample_types: Vec<SampleTypeTotal>,
     /// Samples.
     pub samples: u64,
@@ -32,7 +38,7 @@ pub struct Summary {
     pub default_sample_type: Option<String>,
     /// Keys of the samples' string labels, by name.
     pub label_keys: Vec<LabelKey>,
-    /// Comments.
+    /// Comments; the first 64.
     pub comments: Vec<String>,
 }
 
@@ -68,14 +74,15 @@ pub struct FlatValue {
 /// Summarises an inflated pprof.
 ///
 /// Of a broken one it tells what is left once its tables are mended; types and
-/// times are told as they are.
+/// times are told as they are. Texts are cut off after 1 KiB.
 pub fn summarize(inflated: &[u8]) -> Result<Summary, Unreadable> {
     let (profile, _) = decode(inflated)?;
-    let text = |index| text(&profile, index);
+    let text = |index| clipped(&profile, index);
     let named = |index| Some(text(index)).filter(|name| !name.is_empty());
     let mut sample_types: Vec<SampleTypeTotal> = profile
         .sample_type
         .iter()
+        .take(MOST)
         .map(|t| SampleTypeTotal {
             r#type: text(t.r#type),
             unit: text(t.unit),
@@ -102,7 +109,12 @@ pub fn summarize(inflated: &[u8]) -> Result<Summary, Unreadable> {
         period: profile.period,
         default_sample_type: named(profile.default_sample_type),
         label_keys: label_keys(&profile),
-        comments: profile.comment.iter().map(|c| text(*c)).collect(),
+        comments: profile
+            .comment
+            .iter()
+            .take(MOST)
+            .map(|c| text(*c))
+            .collect(),
     })
 }
 
@@ -185,6 +197,14 @@ fn frame(profile: &Profile, location: Option<&Location>) -> String {
         .map(|index| text(profile, index))
         .find(|name| !name.is_empty())
         .unwrap_or_else(|| format!("{:#x}", location.address))
+}
+
+/// The beginning of a text.
+fn clipped(profile: &Profile, index: i64) -> String {
+    let place = usize::try_from(index).unwrap_or(usize::MAX);
+    let text = profile.string_table.get(place);
+    let text = text.map(String::as_str).unwrap_or_default();
+    text[..text.floor_char_boundary(LONGEST)].to_owned()
 }
 
 fn text(profile: &Profile, index: i64) -> String {

@@ -94,3 +94,27 @@ fn broken_profiles_are_summarised_without_panic() {
         top(&encoded, Some("alloc_space"), 5).unwrap();
     }
 }
+
+#[test]
+fn a_few_bytes_that_stand_for_many_texts_stay_few() {
+    use crate::r#gen::pprof::{Profile, ValueType};
+    use prost::Message;
+    let kind = ValueType { r#type: 1, unit: 1 };
+    let profile = Profile {
+        string_table: vec![String::new(), "ä".repeat(100_000)],
+        sample_type: vec![kind; 50_000],
+        comment: vec![1; 50_000],
+        default_sample_type: 1,
+        ..Profile::default()
+    };
+    let summary = summarize(&profile.encode_to_vec()).unwrap();
+    assert_eq!(
+        (summary.sample_types.len(), summary.comments.len()),
+        (64, 64)
+    );
+    let longest = summary.sample_types[63].unit.len();
+    assert_eq!(
+        (longest, summary.default_sample_type.unwrap().len()),
+        (1_024, 1_024)
+    );
+}
