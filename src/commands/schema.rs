@@ -224,7 +224,11 @@ fn rules() -> Table {
         text: "Every pprof is checked before it is sent; one that breaks no rule leaves byte \
                 for byte as it came. Each application is counted by rule in \
                 `profile_relay_exporter_repaired_profiles_total` or \
-                `profile_relay_exporter_unrepairable_profiles_total`."
+                `profile_relay_exporter_unrepairable_profiles_total`, which also counts other \
+                bodies that are dropped: `unconvertible` (OTLP that gives no pprof), \
+                `unreadable_arrow` (parca-agent's Arrow that cannot be decoded), \
+                `arrow_profile_type` (a part of its profile type is empty, or has characters \
+                that no query can name)."
             .into(),
         columns: vec![
             "rule".into(),

@@ -78,8 +78,9 @@ pub enum OtlpAs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ArrowAs {
-    /// As it came, schema v1 by `Write` and v2 by `WriteArrow`; v2 is rewritten as v1
-    /// for a Parca that does not take it (before 0.28).
+    /// In the schema in which it came, v1 by `Write` and v2 by `WriteArrow`; v2 as v1
+    /// for a Parca that does not take it (before 0.28). Either is decoded and written
+    /// anew, because damaged Arrow ends a Parca.
     #[default]
     Auto,
     /// As schema v1 by `Write`, which every Parca takes. Parca stores the functions of
