@@ -65,6 +65,11 @@ impl Call {
         });
         pauses.sum()
     }
+
+    fn waits(&self) -> usize {
+        let is_wait = |piece: &&Piece| matches!(piece, Piece::Pause(_));
+        self.pieces.iter().filter(is_wait).count()
+    }
 }
 
 // === impl Script ===
@@ -119,18 +124,19 @@ impl Script<'_> {
                 }
                 3 => data.extend([(); 5].map(|()| self.byte())),
                 4 => data.extend(self.some()),
-                5 => {
+                5 if call.waits() < MAX_PAUSES => {
                     call.say(&mut data, cut, left);
                     call.pieces
                         .push(Piece::Pause(Duration::from_secs(shape.into())));
                 }
+                5 => {}
                 _ => {
                     call.end = [End::Whole, End::Silence, End::Reset, End::Trailers]
                         [usize::from(shape & 3)];
                     break;
                 }
             }
-            if data.len() > *left || call.pieces.len() > MAX_PAUSES * (1 + MAX_PIECES) {
+            if data.len() > *left {
                 break;
             }
         }

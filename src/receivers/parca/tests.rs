@@ -229,6 +229,16 @@ async fn health_is_told_of_the_service() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_to_be_a_question_about_health_is_not_kept() {
+    let subject = Subject::start().await;
+    let mut wire = wire::Wire::connect(subject.address).await;
+    let path = "/grpc.health.v1.Health/Check";
+    let status = wire.call(path, &[], wire::framed(&vec![0; 5_000])).await;
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    subject.end().await;
+}
+
+#[tokio::test]
 async fn calls_of_other_services_are_told_where_they_are() {
     let subject = Subject::start().await;
     let mut wire = wire::Wire::connect(subject.address).await;
