@@ -42,9 +42,10 @@ FUZZ_TARGETS = otlp_proto otlp_json pprof guard convert arrow queue parca_grpc o
 fuzz:
 	@for target in $(FUZZ_TARGETS); do \
 	    mkdir -p fuzz/target/corpus/$$target; \
+	    case $$target in arrow) len=16384;; *) len=4096;; esac; \
 	    $(CARGO) +nightly fuzz run --sanitizer none $$target \
 	        fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
-	        -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=1024 -timeout=10 \
+	        -max_total_time=$(FUZZ_SECONDS) -max_len=$$len -rss_limit_mb=1024 -timeout=10 \
 	        || exit 1; \
 	done
 
