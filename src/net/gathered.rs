@@ -201,7 +201,7 @@ mod tests {
         }
         let mut buffer = [0; 64];
         let reading = far.read(&mut buffer);
-        let early = tokio::time::timeout(std::time::Duration::ZERO, reading).await;
+        let early = tokio::time::timeout(Duration::ZERO, reading).await;
         assert!(early.is_err());
         assert!(poll_fn(|cx| Poll::Ready(gathered.send(cx))).await);
         let count = far.read(&mut buffer).await.unwrap();
