@@ -6,6 +6,7 @@
 //! silence (a backend that closes idle connections, as Parca does after 5 s,
 //! costs nothing), and what did happen to it is told apart (see [`failure`]).
 
+mod ahead;
 mod answer;
 mod backend;
 mod balance;
@@ -22,6 +23,7 @@ pub use self::{
 };
 
 use self::{
+    ahead::Ahead,
     balance::Balancer,
     target::{Place, Target},
 };
@@ -171,6 +173,7 @@ impl tower_service::Service<Request<Body>> for GrpcChannel {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let inner = self.0.clone();
+        let request = request.map(|body| Body::new(Ahead::of(body)));
         Box::pin(async move { inner.call(request).await })
     }
 }
