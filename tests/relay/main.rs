@@ -17,6 +17,7 @@ mod support;
 
 mod certificates;
 mod config;
+mod front;
 mod harness;
 mod link;
 mod metrics;
@@ -38,6 +39,7 @@ mod gateway;
 mod killer;
 mod memory;
 mod namespaces;
+mod nginx;
 mod otlp_in;
 mod otlp_out;
 mod otlp_to_parca;
