@@ -3,7 +3,7 @@
 use super::{Result, child::Guarded, metrics};
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -19,6 +19,8 @@ pub(crate) struct Running {
 
 /// A subject is up within this time, or not at all.
 const START: Duration = Duration::from_secs(60);
+/// A receiver listens within this time after `/metrics` does, or not at all.
+const LISTENING: Duration = Duration::from_secs(10);
 /// How often it is asked whether it is.
 const ASKING: Duration = Duration::from_millis(10);
 /// So many lines of a log are shown after a failure.
@@ -35,6 +37,18 @@ pub(crate) fn relay() -> PathBuf {
 /// A port that was free just now.
 pub(crate) fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Waits until somebody listens there.
+pub(crate) fn wait_for(address: SocketAddr) -> Result<()> {
+    let until = Instant::now() + LISTENING;
+    loop {
+        match TcpStream::connect(address) {
+            Ok(_) => return Ok(()),
+            Err(_) if Instant::now() < until => thread::sleep(ASKING),
+            Err(error) => return Err(format!("nothing listens on {address}: {error}").into()),
+        }
+    }
 }
 
 // === impl Running ===
