@@ -63,7 +63,7 @@ impl Running {
             admin,
             log,
         };
-        running.wait_until_up()?;
+        running.until_answered("/metrics")?;
         Ok(running)
     }
 
@@ -87,11 +87,12 @@ impl Running {
         log.lines().filter(bad).map(str::to_owned).collect()
     }
 
-    fn wait_until_up(&mut self) -> Result<()> {
+    /// Waits until there is an answer of status 200.
+    pub(crate) fn until_answered(&mut self, path: &str) -> Result<()> {
         let until = Instant::now() + START;
         loop {
             self.must_run()?;
-            match metrics::get(self.admin, "/metrics") {
+            match metrics::get(self.admin, path) {
                 Ok(_) => return Ok(()),
                 Err(_) if Instant::now() < until => thread::sleep(ASKING),
                 Err(error) => return Err(self.failed(&format!("it does not come up: {error}"))),
