@@ -4,7 +4,7 @@
 //! - *push*: 16 agents whose next call follows the answer, for each way and size
 //! - *agents*: as many as are asked for, each with a call now and then
 //! - *tls*: connections without TLS, with it, and with certificates of clients; then
-//!   pprofs of 30 KB at a fixed rate, without TLS, with it on the way in, and both
+//!   pprofs of 28 KB at a fixed rate, without TLS, with it on the way in, and both
 //!   ways
 
 use crate::{
