@@ -20,6 +20,7 @@ mod config;
 mod harness;
 mod link;
 mod metrics;
+mod models;
 mod neighbours;
 mod recorder;
 mod schema;

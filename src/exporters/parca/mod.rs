@@ -16,6 +16,8 @@
 //! - Delivery is at least once: Parca has no de-duplication, and stores what it
 //!   got even when the answer was lost, came too late or timed out.
 //! - What parca-agent pushed goes on as Arrow ([`arrow`], [`write`]), a request each.
+//! - Request metadata (a tenant's header) goes out again as headers, for the proxy in
+//!   front of a Parca: Parca itself has no tenants.
 //! - Parca keeps no label of samples. `sample_labels` makes series labels of
 //!   them, one series for each combination of values.
 
@@ -37,6 +39,7 @@ pub use self::{
 
 use self::{arrow::Known, observe::Observer, prepare::Preparer};
 use crate::{
+    exporters::shared::Metadata,
     r#gen::profilestore::{
         WriteArrowRequest, WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
@@ -54,7 +57,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::{Code, Status, codec::CompressionEncoding};
+use tonic::{Code, Extensions, Request, Status, codec::CompressionEncoding, metadata::MetadataMap};
 use tracing::info;
 
 /// Parca's OTLP intake.
@@ -66,6 +69,7 @@ pub struct ParcaExporter {
     client: ProfileStoreServiceClient<GrpcChannel>,
     channel: GrpcChannel,
     preparer: Preparer,
+    metadata: Metadata,
     known: Known,
     memory: Budget,
     timeout: Duration,
@@ -97,6 +101,7 @@ impl Settings {
                 parts: usize::try_from(self.max_request_profiles).unwrap_or(usize::MAX),
             },
             preparer: Preparer::new(&self, &known, Observer::new(&context.id, &context.metrics)),
+            metadata: Metadata::new(self.client.headers.keys(), !self.client.auth.is_empty()),
             known,
             memory: context.memory.clone(),
             timeout: self.client.timeout.get(),
@@ -107,10 +112,22 @@ impl Settings {
 // === impl ParcaExporter ===
 
 impl ParcaExporter {
+    /// The headers of a request of these profiles.
+    fn headers(&self, batch: &Batch) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.metadata.add(&batch.origin, &mut headers);
+        headers
+    }
+
     /// One call; `bytes` is what the request weighs, 0 for a probe.
-    async fn write(&self, request: WriteRawRequest, bytes: u64) -> Result<(), ExportError> {
+    async fn write(
+        &self,
+        headers: HeaderMap,
+        request: WriteRawRequest,
+        bytes: u64,
+    ) -> Result<(), ExportError> {
         let parts = request.series.iter().map(|s| s.samples.len()).sum();
-        match self.client.clone().write_raw(request).await {
+        match self.client.clone().write_raw(with(headers, request)).await {
             Ok(_) => Ok(()),
             Err(status) => Err(classify(&status, bytes, parts)),
         }
@@ -129,7 +146,7 @@ impl ParcaExporter {
             cause: error.to_string(),
         })?;
         let size = message.bytes.len() as u64;
-        let sent = self.channel.unary(OTLP, HeaderMap::new(), message).await;
+        let sent = self.channel.unary(OTLP, self.headers(batch), message).await;
         sent.map(drop)
             .map_err(|status| classify(&status, size, bodies.len()))
     }
@@ -137,13 +154,13 @@ impl ParcaExporter {
 
 impl ParcaExporter {
     /// Sends what parca-agent pushed, by the call of its schema.
-    async fn pass_arrow(&self, arrow: &Arrow) -> Result<(), ExportError> {
+    async fn pass_arrow(&self, arrow: &Arrow, headers: HeaderMap) -> Result<(), ExportError> {
         let bytes = arrow.byte_len() as u64;
         let Some(stacks) = arrow.stacks() else {
-            return self.pass_v2(arrow).await;
+            return self.pass_v2(arrow, headers).await;
         };
         let max = self.preparer.max_inflated();
-        let exchange = write::write(&self.client, arrow.samples(), stacks, max);
+        let exchange = write::write(&self.client, headers, arrow.samples(), stacks, max);
         let late = || Status::deadline_exceeded("no answer within the timeout");
         let sent = if self.timeout.is_zero() {
             exchange.await
@@ -154,10 +171,11 @@ impl ParcaExporter {
         sent.map_err(|status| classify(&status, bytes, 1))
     }
 
-    async fn pass_v2(&self, arrow: &Arrow) -> Result<(), ExportError> {
+    async fn pass_v2(&self, arrow: &Arrow, headers: HeaderMap) -> Result<(), ExportError> {
         let request = WriteArrowRequest {
             ipc_buffer: arrow.samples().clone(),
         };
+        let request = with(headers.clone(), request);
         match self.client.clone().write_arrow(request).await {
             Ok(_) => {
                 self.known.works();
@@ -168,7 +186,7 @@ impl ParcaExporter {
                     info!(backend = ?self.channel, "it takes no WriteArrow: what agents push is rewritten for Write");
                 }
                 let rewritten = self.rewritten(arrow.clone()).await?;
-                Box::pin(self.pass_arrow(&rewritten)).await
+                Box::pin(self.pass_arrow(&rewritten, headers)).await
             }
             Err(status) => Err(classify(&status, arrow.byte_len() as u64, 1)),
         }
@@ -191,6 +209,15 @@ impl ParcaExporter {
             }),
         }
     }
+}
+
+/// A request with these headers.
+fn with<T>(headers: HeaderMap, message: T) -> Request<T> {
+    Request::from_parts(
+        MetadataMap::from_headers(headers),
+        Extensions::default(),
+        message,
+    )
 }
 
 /// The request that these bodies are, in a compression that Parca knows.
@@ -219,9 +246,10 @@ impl Exporter for ParcaExporter {
             return self.pass(batch).await;
         }
         if let Some(arrow) = batch.profiles.first().and_then(|p| p.body.as_arrow()) {
-            return self.pass_arrow(arrow).await;
+            return self.pass_arrow(arrow, self.headers(batch)).await;
         }
-        self.write(request::encode(&batch.profiles), request::weigh_all(batch))
+        let request = request::encode(&batch.profiles);
+        self.write(self.headers(batch), request, request::weigh_all(batch))
             .await
     }
 
@@ -231,7 +259,8 @@ impl Exporter for ParcaExporter {
 
     /// An empty request, which every Parca answers with OK.
     async fn probe(&self) -> Result<(), ExportError> {
-        self.write(WriteRawRequest::default(), 0).await
+        self.write(HeaderMap::new(), WriteRawRequest::default(), 0)
+            .await
     }
 
     fn limits(&self) -> Limits {

@@ -4,6 +4,7 @@
 //! Parca gives all of it 5 s, and has everything from here within one answer's time.
 //! It asks for all stacks; another store may ask for some, in its own order.
 
+use super::with;
 use crate::{
     r#gen::profilestore::{WriteRequest, profile_store_service_client::ProfileStoreServiceClient},
     net::GrpcChannel,
@@ -11,6 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -21,6 +23,7 @@ const MAX_QUESTION: usize = 64 << 20;
 /// where some of them have to be picked.
 pub(super) async fn write(
     client: &ProfileStoreServiceClient<GrpcChannel>,
+    headers: HeaderMap,
     samples: &Bytes,
     stacks: &Bytes,
     max: u64,
@@ -34,7 +37,7 @@ pub(super) async fn write(
     let message = |record: Bytes| WriteRequest { record };
     // There is room for one.
     let _ = say.try_send(message(samples.clone()));
-    let mut answers = client.write(said).await?.into_inner();
+    let mut answers = client.write(with(headers, said)).await?.into_inner();
     let Some(question) = answers.message().await? else {
         return Ok(());
     };
