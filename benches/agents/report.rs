@@ -291,6 +291,10 @@ impl Report {
             }
         }
         print_full(&runs);
+        let noisy = runs.iter().filter(|run| !quiet(run)).count();
+        if noisy > 0 {
+            println!("{noisy} of {} runs were left out", runs.len());
+        }
         self.tables.push(Shown {
             table,
             medians,
@@ -405,7 +409,7 @@ impl Table {
             Some(value) => format!("{value:.digits$}"),
             None => "-".to_owned(),
         };
-        let size = |name: &str| mb(figure(name).unwrap_or_default() as u64);
+        let size = |name: &str| figure(name).map_or("-".to_owned(), |bytes| mb(bytes as u64));
         let Some(first) = runs.first() else { return };
         let passes = self != Self::Handshakes;
         let if_passing = |text: String| if passes { text } else { "-".to_owned() };
