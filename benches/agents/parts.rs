@@ -19,7 +19,7 @@ use crate::{
     report::{Report, Run, Table},
     subject::Around,
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// Agents that push as fast as they can, and those of a fixed rate.
 const CALLS: usize = 16;
@@ -188,9 +188,7 @@ fn passing(args: &Args, folder: &Path) -> Vec<Case> {
         name: name.to_owned(),
         way: Way::Raw,
         size: Size::Busy,
-        load: Load::Every(std::time::Duration::from_secs_f64(
-            CALLS as f64 / args.rate.max(1.0),
-        )),
+        load: Load::Every(Duration::from_secs_f64(CALLS as f64 / args.rate.max(1.0))),
         around: Around {
             inward: inward.clone(),
             outward: outward.clone(),
