@@ -173,7 +173,7 @@ pub(crate) enum Way {
 pub(crate) enum Size {
     /// Of a host with two busy cores; for `WriteRaw` a small pprof.
     Host,
-    /// Of one with twenty; for `WriteRaw` a pprof of 30 KB.
+    /// Of one with twenty; for `WriteRaw` a pprof of 28 KB.
     Busy,
 }
 

@@ -26,6 +26,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub(crate) const AT_ONCE: u8 = 16;
 /// What a client of HTTP/2 begins with, and its settings, which are empty.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// The type of the frame with settings.
+const SETTINGS: u8 = 4;
 /// Before somebody tries again who could not connect.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -74,12 +76,14 @@ async fn again(
     }
 }
 
-/// Waits until the server has spoken.
+/// Waits for the server's settings.
 async fn greeted(mut io: Box<dyn Io>) -> Result<()> {
     io.write_all(HELLO).await?;
     io.flush().await?;
-    match io.read(&mut [0; 64]).await? {
-        0 => Err("the server has hung up".into()),
-        _ => Ok(()),
+    let mut frame = [0; 9];
+    io.read_exact(&mut frame).await?;
+    match frame[3] {
+        SETTINGS => Ok(()),
+        other => Err(format!("the server began with a frame of type {other}").into()),
     }
 }

@@ -104,7 +104,7 @@ impl Case {
         let clock = stage.clock()?;
         stage.agents.tell(&order(self.window)?)?;
         let memory = stage.watch(self.window)?;
-        let in_window = left(&stage.books()?) - before;
+        let in_window = sent_on(&stage.books()?) - before;
         let during = stage.clock()?.since(&clock);
         let open_files = open_files(stage.subject.running.pid())?;
         let sent = stage.agents.hear()?;
@@ -152,8 +152,8 @@ impl Case {
     }
 }
 
-/// Profiles that were sent or dropped.
-fn left(books: &[Books]) -> u64 {
+/// Profiles that were sent since the start.
+fn sent_on(books: &[Books]) -> u64 {
     books.iter().map(|books| books.sent).sum::<f64>() as u64
 }
 
@@ -190,7 +190,7 @@ impl Stage {
         loop {
             self.subject.running.must_run()?;
             let books = self.books()?;
-            let sent = left(&books);
+            let sent = sent_on(&books);
             let empty = books.iter().all(|books| books.queued <= 0.0);
             if empty || (sent == before && since.elapsed() > QUIET) {
                 return Ok(sent);

@@ -4,7 +4,7 @@
 //! - *push*: 16 agents whose next call follows the answer, for each way and size
 //! - *agents*: as many as are asked for, each with a call now and then
 //! - *tls*: connections without TLS, with it, and with certificates of clients; then
-//!   pprofs of 30 KB at a fixed rate, without TLS, with it on the way in, and both
+//!   pprofs of 28 KB at a fixed rate, without TLS, with it on the way in, and both
 //!   ways
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     report::{Report, Run, Table},
     subject::Around,
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// Agents that push as fast as they can, and those of a fixed rate.
 const CALLS: usize = 16;
@@ -188,9 +188,7 @@ fn passing(args: &Args, folder: &Path) -> Vec<Case> {
         name: name.to_owned(),
         way: Way::Raw,
         size: Size::Busy,
-        load: Load::Every(std::time::Duration::from_secs_f64(
-            CALLS as f64 / args.rate.max(1.0),
-        )),
+        load: Load::Every(Duration::from_secs_f64(CALLS as f64 / args.rate.max(1.0))),
         around: Around {
             inward: inward.clone(),
             outward: outward.clone(),

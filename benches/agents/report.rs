@@ -180,6 +180,14 @@ impl Run {
         self.complaints = complaints;
     }
 
+    /// Case and size, where that matters.
+    fn title(&self) -> String {
+        match self.body_bytes {
+            0 => self.case.clone(),
+            _ => format!("{}, {}", self.case, name(&self.size)),
+        }
+    }
+
     /// Accepted and never sent.
     fn lost(&self) -> i64 {
         self.accepted as i64 - self.delivered as i64
@@ -251,14 +259,6 @@ impl Run {
                 "the {who} kept a CPU busy ({cores:.2}): the rate is the limit of that, not of the relay"
             ));
         }
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
-        if self.all_cores > FULL * cpus as f64 {
-            oddities.push(format!(
-                "no CPU was idle ({:.2} of {cpus} busy, {:.2} with other things): rates and times \
-                 are the machine's",
-                self.all_cores, self.foreign_cores
-            ));
-        }
         oddities
     }
 }
@@ -280,16 +280,20 @@ impl Report {
             let figures: Vec<Medians> = of_case.iter().filter(quiet).map(Run::figures).collect();
             let figures = middle(&figures);
             table.print_row(of_case, &figures);
-            medians.insert(format!("{}, {}", first.case, name(&first.size)), figures);
+            medians.insert(first.title(), figures);
         }
         if matches!(table, Table::Handshakes | Table::Tls) {
             print_ratios(&runs, quiet);
         }
         for run in &runs {
             for oddity in run.oddities() {
-                let (case, size, round) = (&run.case, name(&run.size), run.round);
-                println!("{case}, {size}, round {round}: {oddity}");
+                println!("{}, round {}: {oddity}", run.title(), run.round);
             }
+        }
+        print_full(&runs);
+        let noisy = runs.iter().filter(|run| !quiet(run)).count();
+        if noisy > 0 {
+            println!("{noisy} of {} runs were left out", runs.len());
         }
         self.tables.push(Shown {
             table,
@@ -330,6 +334,22 @@ fn print_ratios(runs: &[Run], quiet: impl Fn(&&Run) -> bool) {
         {
             println!("{} to {}: {share:.2} of the CPU", run.case, first.case);
         }
+    }
+}
+
+/// Of how many runs the rates say as much about the machine.
+fn print_full(runs: &[Run]) {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let full = runs.iter().filter(|run| run.all_cores > FULL * cpus as f64);
+    let full: Vec<f64> = full.map(|run| run.foreign_cores).collect();
+    if !full.is_empty() {
+        println!(
+            "in {} of {} runs none of {cpus} CPUs was idle, others kept up to {:.2} busy: rates and \
+             times are the machine's",
+            full.len(),
+            runs.len(),
+            full.iter().copied().fold(0.0, f64::max),
+        );
     }
 }
 
@@ -389,7 +409,7 @@ impl Table {
             Some(value) => format!("{value:.digits$}"),
             None => "-".to_owned(),
         };
-        let size = |name: &str| mb(figure(name).unwrap_or_default() as u64);
+        let size = |name: &str| figure(name).map_or("-".to_owned(), |bytes| mb(bytes as u64));
         let Some(first) = runs.first() else { return };
         let passes = self != Self::Handshakes;
         let if_passing = |text: String| if passes { text } else { "-".to_owned() };
@@ -398,16 +418,16 @@ impl Table {
             ("BROKEN", _) => worst,
             (_, law) => law,
         });
-        let percent = figure("relay_cores").map_or(f64::NAN, |cores| 100.0 * cores);
+        let percent = figure("relay_cores").map(|cores| format!("{:.1}", 100.0 * cores));
         println!(
-            "{:<24} {:<5} {:>7} {:>11} {:>16} {:>8} {:>6.1} {:>12} {:>13} {:>13} {:>11} {:>8} {:>6} {:>15} {:>8} {:>6} {:>7}",
+            "{:<24} {:<5} {:>7} {:>11} {:>16} {:>8} {:>6} {:>12} {:>13} {:>13} {:>11} {:>8} {:>6} {:>15} {:>8} {:>6} {:>7}",
             first.case,
             if_passing(name(&first.size)),
             if_passing(format!("{:.1}", first.body_bytes as f64 / 1e3)),
             show("per_second", 0),
             show("per_core", 0),
             if_passing(show("mb_per_second", 1)),
-            percent,
+            percent.unwrap_or_else(|| "-".to_owned()),
             show("cpu_per_1000", 3),
             pair(show("user_per_1000", 3), show("system_per_1000", 3)),
             pair(size("rss_median"), size("high_water")),
