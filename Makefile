@@ -33,6 +33,7 @@ bench:
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench forward
 	$(CARGO) bench --bench queue
+	$(CARGO) bench --bench agents
 
 # Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
 # runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.

@@ -15,8 +15,10 @@ use far_end::{
 use profile_relay::{
     exporters::parca::Settings,
     pipeline::{ExportError, Exporter, Reason},
-    profile::{Body, Labels, Profile, arrow::SyntheticArrow, pprof::SyntheticProfile},
-    settings::{ByteSize, Duration},
+    profile::{
+        Batch, Body, Labels, Origin, Profile, arrow::SyntheticArrow, pprof::SyntheticProfile,
+    },
+    settings::{ByteSize, Duration, Secret},
 };
 use prost::Message;
 use std::{collections::BTreeSet, time::SystemTime};
@@ -426,6 +428,27 @@ async fn requests_carry_headers_credentials_and_compression() {
         store.stored()[0].body,
         damage::gzip(&damage::base().encode_to_vec())
     );
+}
+
+#[tokio::test]
+async fn metadata_goes_out_as_headers_unless_the_settings_say_otherwise() {
+    let store = FarEnd::start(Behaviour::default());
+    let subject = Subject::with(store.addr(), |s| {
+        let (name, value) = ("x-region".to_owned(), Secret::from("ours".to_owned()));
+        s.client.headers.insert(name, value);
+    });
+    let metadata = [("x-scope-orgid", "apps"), ("x-region", "theirs")];
+    let origin = Origin {
+        metadata: metadata.into_iter().collect(),
+        ..Origin::default()
+    };
+    let parts = subject.prepare(good("a")).expect("it can be sent");
+    let profiles = parts.into_iter().map(|part| part.profile).collect();
+    let sent = subject.exporter.export(&Batch::new(origin, profiles)).await;
+    sent.expect("stored");
+    let headers = &store.requests()[0].headers;
+    assert_eq!(headers["x-scope-orgid"], "apps");
+    assert_eq!(headers["x-region"], "ours");
 }
 
 #[tokio::test]

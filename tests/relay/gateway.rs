@@ -201,6 +201,14 @@ fn what_agents_push_passes_two_relays() {
             2
         };
         assert_eq!(by_write, expected, "{generation:?}");
+        let tenants = store.log().calls;
+        let tenants = tenants
+            .iter()
+            .map(|(_, headers)| headers.get("x-scope-orgid"));
+        let others: Vec<_> = tenants
+            .filter(|t| *t != Some(&"team-a".to_owned()))
+            .collect();
+        assert!(others.is_empty(), "{others:?}");
         // The gateway stamps what its client says nothing of.
         let stamped = |bytes: &Bytes| contains(bytes, b"juju_model");
         assert!(store.log().arrow.iter().all(|a| stamped(&a.samples)));

@@ -120,6 +120,7 @@ impl Models {
     }
 
     /// Plays a role in a namespace to its end, which is a good one.
+    #[allow(clippy::print_stderr, reason = "what was skipped is counted there")]
     pub fn play(&self, model: &str, role: &str) {
         let output = self.inside(model, role).output().expect("ip runs");
         let told = [output.stdout, output.stderr].concat();

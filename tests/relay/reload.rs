@@ -1,6 +1,9 @@
 //! Another configuration takes the place of the one that runs, and nobody
 //! notices whom it does not concern.
 
+mod load;
+mod process;
+
 use crate::{
     config,
     far_end::{Behaviour, FarEnd},
@@ -16,13 +19,9 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::symlink,
-    path::Path,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A relay that takes OTLP over HTTP and sends it on.
@@ -454,218 +453,4 @@ fn components_come_and_go_and_what_is_gone_is_shown_no_more() {
     load(&relay_, &relay("", &format!("{one}\n{two}"), NO_WATCH));
     assert_eq!(push(&http, "to both again"), 200);
     gets(&sinks[1], "to both again");
-}
-
-#[test]
-fn the_process_itself_follows_a_reload() {
-    let sink = Sink::start();
-    let exporter = to("otlp_http", sink.addr(), "");
-    let service = |admin: SocketAddr, more: &str| {
-        relay(
-            "",
-            &exporter,
-            &format!("{NO_WATCH}\n  admin: {{endpoint: \"{admin}\"}}\n{more}"),
-        )
-    };
-    let [first, second] = [free_port(), free_port()];
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("relay.yaml"), service(first, "")).expect("a file");
-    let mut command = program();
-    command.args(["run", "--config", "relay.yaml"]);
-    let mut relay = Relay::start(folder, command);
-    let more = "  memory: {limit: 64MiB}\n  telemetry: {logs: {level: debug, format: json}}";
-    let changes = load(&relay, &service(second, more));
-    assert_eq!(
-        changes["changed"],
-        serde_json::json!(["service.admin", "service.memory", "service.telemetry"])
-    );
-    until("the former address is given up", || {
-        TcpStream::connect(first).is_err().then_some(())
-    });
-    relay.move_admin(second);
-    let metrics = relay.metrics();
-    assert_eq!(metrics.sum("memory_limit_bytes", &[]), 64 << 20);
-    relay.logged("{\"ts\":");
-    // An address in use is an error.
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    write(
-        &relay,
-        &service(taken.local_addr().expect("an address"), more),
-    );
-    let (status, told) = relay.post("/-/reload");
-    assert_eq!(status, 500, "{told}");
-    assert!(told.contains("service.admin.endpoint"), "{told}");
-    assert_eq!(relay.page("/readyz"), "ready\n");
-    let ended = relay.stop();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-}
-
-#[test]
-fn a_hangup_while_it_starts_is_a_reload_after() {
-    let sink = Sink::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let yaml = relay("", &to("otlp_http", sink.addr(), ""), NO_WATCH);
-    // The configuration comes by a pipe, so that the start has to wait for it.
-    let pipe = folder.path().join("relay.yaml");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.expect("mkfifo runs").success());
-    let writing = thread::spawn({
-        let pipe = pipe.clone();
-        move || {
-            // Opens once the relay reads.
-            let mut file = fs::OpenOptions::new().write(true).open(&pipe);
-            let file = file.as_mut().expect("a pipe");
-            let pid = until("it catches hangups", || reader_that_catches_hangups(&pipe));
-            let hangup = std::process::Command::new("kill")
-                .args(["-HUP", &pid])
-                .status();
-            assert!(hangup.expect("kill runs").success());
-            file.write_all(yaml.as_bytes()).expect("it reads");
-            fs::remove_file(&pipe).expect("a pipe");
-            fs::write(&pipe, yaml).expect("a file");
-        }
-    });
-    let mut command = program();
-    command.args(["run", "--config"]).arg(&pipe);
-    command.args(["--set", "service::admin::endpoint=127.0.0.1:0"]);
-    let relay = Relay::start(tempfile::tempdir().expect("a folder"), command);
-    writing.join().expect("it was written");
-    relay.logged("because=SIGHUP");
-    let ended = relay.stop();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-}
-
-/// The process that has this configuration and catches hangups.
-fn reader_that_catches_hangups(config: &Path) -> Option<String> {
-    let config = config.to_string_lossy().into_owned();
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let pid = entry.file_name().to_string_lossy().into_owned();
-        let Ok(arguments) = fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        if !String::from_utf8_lossy(&arguments).contains(&config) {
-            continue;
-        }
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
-        let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"))?;
-        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
-        // SIGHUP is 1.
-        if caught & 1 == 1 {
-            return Some(pid);
-        }
-    }
-    None
-}
-
-#[test]
-fn asked_to_end_during_a_reload_it_ends() {
-    let sink = Sink::start();
-    let yaml = relay("", &to("otlp_http", sink.addr(), ""), NO_WATCH);
-    let relay_ = Relay::run(&yaml);
-    let http = address(&relay_, "http");
-    assert_eq!(push(&http, "accepted"), 200);
-    // A reload that never comes to its end: nobody writes into the pipe.
-    let config = relay_.folder().join("relay.yaml");
-    fs::remove_file(&config).expect("a file");
-    let made = std::process::Command::new("mkfifo").arg(&config).status();
-    assert!(made.expect("mkfifo runs").success());
-    relay_.signal("HUP");
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(push(&http, "meanwhile"), 200, "data does not wait for it");
-    let ended = relay_.stop();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-    assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
-    assert_eq!(arrived([&sink]).len(), 2);
-}
-
-/// Configurations that take turns: other exporters, other settings, other
-/// receivers, other processors.
-fn turns(sinks: &[Sink], at: usize) -> String {
-    let (receiver, processor) = (at % 4 == 1, at % 3 == 1);
-    let more = if receiver {
-        ", max_connections: 900"
-    } else {
-        ""
-    };
-    let mut exporters = vec![to("otlp_http", sinks[at % 2].addr(), "")];
-    if !at.is_multiple_of(5) {
-        exporters.push(to("otlp", sinks[2].addr(), ""));
-    }
-    let yaml = relay(more, &exporters.join("\n"), NO_WATCH);
-    if !processor {
-        return yaml;
-    }
-    let labels = format!(
-        "processors: {{labels: {{actions: [{{key: turn, value: \"{at}\", action: upsert}}]}}}}\n"
-    );
-    let yaml = yaml.replace("exporters: [", "processors: [labels], exporters: [");
-    format!("{labels}{yaml}")
-}
-
-#[test]
-fn two_hundred_reloads_under_load_lose_and_double_nothing() {
-    const RELOADS: usize = 200;
-    let sinks = [(); 3].map(|()| Sink::start());
-    let relay_ = Relay::run(&turns(&sinks, 1));
-    let http = address(&relay_, "http");
-    let accepted = Mutex::new(Vec::new());
-    let over = AtomicBool::new(false);
-    let began = Instant::now();
-    thread::scope(|scope| {
-        for pusher in 0..4 {
-            let (http, over, accepted) = (&http, &over, &accepted);
-            scope.spawn(move || {
-                let mut at = 0;
-                while !over.load(Ordering::Relaxed) {
-                    let id = format!("{pusher}-{at}");
-                    at += 1;
-                    // Refused for now is not accepted: it is sent again.
-                    while push(http, &id) != 200 {
-                        thread::sleep(Duration::from_millis(5));
-                    }
-                    accepted.lock().expect("no panic").push(id);
-                    thread::sleep(Duration::from_millis(2));
-                }
-            });
-        }
-        for at in 2..RELOADS + 2 {
-            load(&relay_, &turns(&sinks, at));
-            if at % 7 == 0 {
-                relay_.metrics().assert_law();
-            }
-        }
-        over.store(true, Ordering::Relaxed);
-    });
-    let took = began.elapsed();
-    let accepted = accepted.into_inner().expect("no panic");
-    assert!(accepted.len() > RELOADS, "{}", accepted.len());
-    relay_.until("all are sent", |metrics| {
-        let text = metrics.text();
-        ["otlp", "otlp_http"]
-            .iter()
-            .filter(|id| text.contains(&format!("exporter=\"{id}\"")))
-            .all(|id| metrics.books(id).queued == 0)
-    });
-    let ended = relay_.stop();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-    assert!(!ended.log.contains("panicked"), "{}", ended.log);
-    assert!(!ended.log.contains("were left"), "{}", ended.log);
-    // Each went to one of the first two, whichever it was then.
-    let arrived_once = arrived(&sinks[..2]);
-    let lost: Vec<_> = accepted
-        .iter()
-        .filter(|id| !arrived_once.contains_key(*id))
-        .collect();
-    assert!(lost.is_empty(), "lost of {}: {lost:?}", accepted.len());
-    let doubled: Vec<_> = arrived_once
-        .iter()
-        .filter(|(_, times)| **times > 1)
-        .collect();
-    assert!(doubled.is_empty(), "doubled: {doubled:?}");
-    assert_eq!(arrived_once.len(), accepted.len());
-    // The third was there four times out of five.
-    let third = arrived([&sinks[2]]);
-    assert!(third.values().all(|times| *times == 1), "doubled");
-    assert!(!third.is_empty() && third.keys().all(|id| arrived_once.contains_key(id)));
-    assert!(took < LIMIT, "{took:?}");
 }

@@ -4,6 +4,7 @@
 //! Parca gives all of it 5 s, and has everything from here within one answer's time.
 //! It asks for all stacks; another store may ask for some, in its own order.
 
+use super::with;
 use crate::{
     r#gen::profilestore::{WriteRequest, profile_store_service_client::ProfileStoreServiceClient},
     net::GrpcChannel,
@@ -11,6 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http::HeaderMap;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -21,6 +23,7 @@ const MAX_QUESTION: usize = 64 << 20;
 /// where some of them have to be picked.
 pub(super) async fn write(
     client: &ProfileStoreServiceClient<GrpcChannel>,
+    headers: HeaderMap,
     samples: &Bytes,
     stacks: &Bytes,
     max: u64,
@@ -32,7 +35,7 @@ pub(super) async fn write(
     let (say, second) = oneshot::channel();
     let second = stream::once(second).filter_map(async |said| said.ok());
     let said = first.chain(Box::pin(second));
-    let mut answers = client.write(said).await?.into_inner();
+    let mut answers = client.write(with(headers, said)).await?.into_inner();
     let Some(question) = answers.message().await? else {
         return Ok(());
     };

@@ -88,6 +88,12 @@ impl Balancer {
         if let Some(sender) = self.next_ready() {
             return Ok(sender);
         }
+        // Apart, so that requests that find a connection stay small.
+        Box::pin(self.connect()).await
+    }
+
+    /// A new connection, to where the name points by now.
+    async fn connect(&self) -> Result<Sender, ConnectError> {
         let error = match self.connect_any().await {
             Ok(sender) => return Ok(sender),
             Err(error) => error,
@@ -179,7 +185,7 @@ impl Balancer {
             return Ok(());
         }
         if self.lock().backends.is_empty() {
-            return self.resolve().await;
+            return Box::pin(self.resolve()).await;
         }
         if self.is_older_than(self.interval) && self.resolving.try_lock().is_ok() {
             let this = self.clone();

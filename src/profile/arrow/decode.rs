@@ -19,25 +19,16 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 use bytes::Bytes;
 use std::{collections::HashMap, collections::HashSet, sync::Arc};
 
-/// What there is of a stream in memory.
-#[derive(Debug)]
-pub(super) struct Columns {
-    /// The columns that were asked for; each may hold nulls.
-    pub(super) batch: RecordBatch,
-    /// Their schema as it was declared.
-    pub(super) declared: Schema,
-}
-
 /// The longest value of a fixed size, in bytes.
 const MAX_WIDTH: i32 = 4096;
 
-/// Decodes the columns whose names are `wanted`. What that takes is in the census
-/// of the stream, and the caller has charged it.
+/// Decodes the columns whose names are `wanted`; each may hold nulls. What that takes
+/// is in the census of the stream, and the caller has charged it.
 pub(super) fn decode(
     bytes: &Bytes,
     stream: &Stream<'_>,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Columns, Unreadable> {
+) -> Result<RecordBatch, Unreadable> {
     let declared = try_fb_to_schema(stream.schema)?;
     let places: Vec<usize> = (0..)
         .zip(stream.columns())
@@ -80,18 +71,14 @@ pub(super) fn decode(
     let body = body(&record.body);
     let lens = plain_lens(&body, &record.message);
     layout::check(lenient.fields(), &record.message, lens, record.version)?;
-    let batch = read_record_batch(
+    Ok(read_record_batch(
         &body,
         record.message,
         lenient,
         &dictionaries,
         Some(&places),
         &record.version,
-    )?;
-    Ok(Columns {
-        batch,
-        declared: declared.project(&places)?,
-    })
+    )?)
 }
 
 /// The values of a dictionary, as the only column that they are in its message.

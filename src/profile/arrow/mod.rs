@@ -9,8 +9,9 @@
 //! |---|---|
 //! | [`outline`] | what a message is and what decoding it takes, without decoding |
 //! | [`stacks_request`], [`select_stacks`] | both sides of the conversation about stacks |
-//! | [`constant_labels`], [`overlay`] | labels, which are columns |
+//! | [`constant_labels`] | labels, which are columns |
 //! | [`Arrow::decode`] | a [`Table`]: what it says, whatever its schema |
+//! | [`Table::overlay`] | the labels that its profile has by now |
 //! | [`write_v1`], [`write_v2`], [`halves`] | a table as messages, and a body in two |
 //!
 //! What comes in may be anything: [`outline`] counts what decoding would take by
@@ -38,7 +39,7 @@ pub(in crate::profile) use self::table::{Kind, LabelSets, Location};
 pub use self::{
     body::{Arrow, Schema},
     halves::halves,
-    labels::{constant_labels, overlay},
+    labels::constant_labels,
     outline::{Outline, Part, outline},
     stacks::{select_stacks, stacks_request},
     synthetic::SyntheticArrow,

@@ -151,11 +151,11 @@ impl Arrow {
                 let samples = decode(self.samples(), &stream, is_read)?;
                 let is_read = |name: &str| STACKS.contains(&name) || name == "is_complete";
                 let stacks = decode(stacks, &table, is_read)?;
-                read::v1(&samples.batch, &stacks.batch)
+                read::v1(&samples, &stacks)
             }
             _ => {
                 let stream = open(self.samples(), Part::V2, max)?;
-                read::v2(&decode(self.samples(), &stream, is_read)?.batch)
+                read::v2(&decode(self.samples(), &stream, is_read)?)
             }
         }
     }

@@ -24,7 +24,7 @@ pub fn stacks_request(samples: &Bytes, max: u64) -> Result<Bytes, Unreadable> {
     let stream = open(samples, Part::V1Samples, max)?;
     let columns = decode(samples, &stream, |name| name == ID)?;
     let mut ids = interned::Table::new(b"");
-    id_runs(ID, column(&columns.batch, "v1", ID)?, &mut ids)?;
+    id_runs(ID, column(&columns, "v1", ID)?, &mut ids)?;
     let wanted = (1..ids.len() as u32).map(|place| ids.get(place));
     let wanted = BinaryArray::from_iter_values(wanted);
     let field = Field::new(ID, DataType::Binary, false);
@@ -43,15 +43,15 @@ pub fn select_stacks(stacks: &Bytes, request: &Bytes, max: u64) -> Result<Bytes,
     let wanted = Stream::walk(request)?;
     within(&wanted, max)?;
     let wanted = decode(request, &wanted, |name| name == ID)?;
-    let wanted = text_values(ID, column(&wanted.batch, "v1", ID)?)?;
+    let wanted = text_values(ID, column(&wanted, "v1", ID)?)?;
     let stream = open(stacks, Part::V1Stacks, max)?;
     let ids = decode(stacks, &stream, |name| name == ID)?;
-    let ids = text_values(ID, column(&ids.batch, "v1", ID)?)?;
+    let ids = text_values(ID, column(&ids, "v1", ID)?)?;
     if wanted.len() == ids.len() && (0..ids.len()).all(|at| wanted.get(at) == ids.get(at)) {
         return Ok(stacks.clone());
     }
     let columns = decode(stacks, &stream, |_| true)?;
-    let (table, ids) = read::stacks(&columns.batch)?;
+    let (table, ids) = read::stacks(&columns)?;
     let of_id: HashMap<&[u8], u32> = (1..)
         .zip(&ids)
         .map(|(place, id): (u32, &Vec<u8>)| (id.as_slice(), place))

@@ -11,12 +11,11 @@ use arrow_array::{
     Array, ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions,
     RunArray, StringArray, StructArray, UInt32Array, types::Int32Type,
 };
-use arrow_buffer::NullBuffer;
 use arrow_ipc::{
     CompressionType,
     writer::{IpcWriteOptions, StreamWriter},
 };
-use arrow_schema::{DataType, Field, FieldRef, Schema};
+use arrow_schema::{Field, FieldRef, Schema};
 use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc};
 
@@ -43,7 +42,7 @@ pub fn write_v1(table: &Table, max: u64) -> Result<(Bytes, Bytes), Unreadable> {
 
 /// What a dictionary holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DictionaryOf {
+enum DictionaryOf {
     Binary,
     Utf8,
 }
@@ -70,13 +69,9 @@ pub(super) fn batch(arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, U
 }
 
 /// A struct of children without names.
-pub(super) fn structure(
-    arrays: Vec<ArrayRef>,
-    len: usize,
-    nulls: Option<NullBuffer>,
-) -> Result<ArrayRef, Unreadable> {
+fn structure(arrays: Vec<ArrayRef>, len: usize) -> Result<ArrayRef, Unreadable> {
     let fields: Vec<FieldRef> = arrays.iter().map(nameless).collect();
-    let array = StructArray::try_new_with_length(fields.into(), arrays, nulls, len)?;
+    let array = StructArray::try_new_with_length(fields.into(), arrays, None, len)?;
     Ok(Arc::new(array))
 }
 
@@ -147,45 +142,6 @@ fn dictionary_runs(
         }
     }
     run_array(ends, &values.finish(texts, of)?)
-}
-
-/// A text in every row, as label columns are encoded.
-pub(super) fn constant_dictionary(
-    value: &str,
-    rows: usize,
-    of: DictionaryOf,
-) -> Result<ArrayRef, Unreadable> {
-    let mut texts = Texts::new();
-    let place = texts.intern(value.as_bytes());
-    let run = (rows > 0).then_some((rows as u32, place));
-    dictionary_runs(run.into_iter(), &texts, of, false)
-}
-
-/// A text in every row, encoded as a column is.
-pub(super) fn constant_like(
-    array: &ArrayRef,
-    value: &str,
-    rows: usize,
-) -> Result<ArrayRef, Unreadable> {
-    let like = super::column::unexpected("producer", array);
-    let DataType::RunEndEncoded(_, values) = array.data_type() else {
-        return Err(like);
-    };
-    match values.data_type() {
-        DataType::Dictionary(_, values) if **values == DataType::Binary => {
-            constant_dictionary(value, rows, DictionaryOf::Binary)
-        }
-        DataType::Utf8 => {
-            let ends = if rows > 0 {
-                vec![rows as i32]
-            } else {
-                Vec::new()
-            };
-            let values = StringArray::from_iter_values(ends.iter().map(|_| value));
-            run_array(ends, &values)
-        }
-        _ => Err(like),
-    }
 }
 
 /// That stacks written out take more than is allowed.

@@ -1,8 +1,8 @@
 //! Bodies that are meant to harm.
 
-use super::MAX;
+use super::{MAX, relabelled};
 use crate::profile::arrow::{
-    Arrow, SyntheticArrow, Unreadable, constant_labels, halves, outline, overlay, select_stacks,
+    Arrow, SyntheticArrow, Unreadable, constant_labels, halves, outline, select_stacks,
     stacks_request, write_v1, write_v2,
 };
 use bytes::Bytes;
@@ -34,7 +34,7 @@ fn work_on(message: &Bytes) {
     let wanted = [("comm", "x")].into_iter().collect();
     for body in bodies {
         let _ = constant_labels(&body, max);
-        let _ = overlay(&body, &wanted, max);
+        let _ = relabelled(&body, &wanted, max);
         let _ = halves(&body, max);
         if let Ok(table) = body.decode(max) {
             let _ = write_v1(&table, max);

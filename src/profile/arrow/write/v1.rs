@@ -303,7 +303,7 @@ impl<'t> Locations<'t> {
             text(&self.build_ids, true)?,
             list(&self.lengths, lines, Some(known))?,
         ];
-        structure(arrays, len, None)
+        structure(arrays, len)
     }
 }
 
@@ -322,7 +322,7 @@ impl Lines {
             dictionary_runs(filenames, texts, of, true)?,
             Arc::new(Int64Array::from(self.start_lines)),
         ];
-        structure(arrays, len, None)
+        structure(arrays, len)
     }
 }
 

@@ -50,7 +50,7 @@ pub(in crate::profile::arrow) fn v2(
         plain_runs(table, rows.clone(), of_kind, may_be_null)
     };
     let arrays = vec![
-        structure(labels?, len, None)?,
+        structure(labels?, len)?,
         stacks(table, stack_of, max)?,
         Arc::new(FixedSizeBinaryArray::try_new(16, ids, None)?),
         Arc::new(Int64Array::from(values.to_vec())),
@@ -222,7 +222,7 @@ impl<'t> Locations<'t> {
             self.build_ids.finish(texts, of)?,
             views_of(self.offsets, self.sizes, lines, self.known)?,
         ];
-        structure(arrays, len, None)
+        structure(arrays, len)
     }
 }
 
@@ -251,7 +251,7 @@ impl Lines<'_> {
             Arc::new(UInt64Array::from(self.columns)),
             Arc::new(DictionaryArray::try_new(keys, functions)?),
         ];
-        structure(arrays, len, None)
+        structure(arrays, len)
     }
 }
 
@@ -276,5 +276,5 @@ fn functions(table: &Table, order: &[u32]) -> Result<ArrayRef, Unreadable> {
         filenames.finish(&table.texts, DictionaryOf::Utf8)?,
         Arc::new(UInt64Array::from(start_lines)),
     ];
-    structure(arrays, order.len(), None)
+    structure(arrays, order.len())
 }

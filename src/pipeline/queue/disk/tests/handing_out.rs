@@ -1,3 +1,6 @@
+//! What a queue on disk keeps ready in memory is handed out once, in its order, and
+//! does not come from disk again.
+
 use super::super::*;
 use crate::{
     pipeline::{
