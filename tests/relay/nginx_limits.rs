@@ -14,15 +14,25 @@ use crate::{
     neighbours::find,
     nginx::{PACE, attempts, file, folder, listening, store},
     outages::settle,
-    support::needs_env,
-    target::{Answer, Target},
+    support::{
+        needs_env,
+        sink::{Sink, Taken, pprof_totals, totals},
+    },
+    target::{Answer, Target, not_found},
 };
 use bytes::Bytes;
 use profile_relay::profile::{
     arrow::{Arrow, SyntheticArrow, outline},
     pprof::SyntheticProfile,
 };
-use std::{net::SocketAddr, path::Path, sync::Once};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tokio::runtime::Runtime;
 use tonic::Code;
 
@@ -168,6 +178,68 @@ fn a_real_parca_behind_nginx_has_all_that_was_divided() {
     let sum: i64 = flat(&merged.expect("a report")).values().sum();
     let expected = 2 * i64::from(ROWS) * PERIOD;
     assert_eq!(sum, expected, "{}\n{}", relay.log(), nginx.log());
+}
+
+#[test]
+fn otlp_is_divided_as_well() {
+    let test = "otlp_is_divided_as_well";
+    let Some(binary) = find(test, "nginx") else {
+        return;
+    };
+    let (authority, sinks) = (Authority::new(), [(); 2].map(|()| Sink::start()));
+    let directives = format!(
+        "client_max_body_size 24k;\n    \
+         location /opentelemetry. {{ grpc_pass grpc://{}; }}\n    \
+         location /v1development/ {{ proxy_pass http://{}; }}",
+        sinks[0].addr(),
+        sinks[1].addr(),
+    );
+    let nginx = Nginx::start(&binary, folder(&authority, &authority), &directives);
+    let bodies: Vec<_> = (0..8)
+        .map(|seed| SyntheticProfile::heap(seed).encode())
+        .collect();
+    let (next, served) = (AtomicUsize::new(0), bodies.clone());
+    let target = Target::start(
+        move |_| match served.get(next.fetch_add(1, Ordering::Relaxed)) {
+            Some(body) => Answer::Profile(body.clone()),
+            None => not_found(),
+        },
+    );
+    let job = config::job("api", &[target.addr()], "");
+    let to = format!(
+        "endpoint: \"https://{}\", compression: none, tls: {{ca_file: ca.pem}}, {}",
+        nginx.addr(),
+        config::delivery(""),
+    );
+    let relay = Relay::run_in(
+        folder(&authority, &authority),
+        &format!(
+            "receivers: {{pprof: {{scrape_configs: [{job}]}}}}\n\
+             exporters:\n  otlp: {{{to}}}\n  otlp_http: {{{to}}}\n\
+             service:\n  pipelines: {{profiles: {{receivers: [pprof], exporters: [otlp, otlp_http]}}}}\n"
+        ),
+    );
+    let expected = pprof_totals(&bodies);
+    for (id, sink) in ["otlp", "otlp_http"].into_iter().zip(&sinks) {
+        let all = |taken: &[Taken]| totals(taken.iter().map(|t| &t.request)) == expected;
+        assert!(
+            sink.wait(LIMIT, all),
+            "{id}\n{}\n{}",
+            relay.log(),
+            nginx.log()
+        );
+        let metrics = relay.until("nothing is left", |metrics| metrics.books(id).queued == 0);
+        assert_eq!(metrics.books(id).dropped, 0, "{id}");
+        assert!(attempts(&relay, id, "split") > 0, "{id}");
+        for outcome in ["died", "retry", "unknown", "rejected"] {
+            assert_eq!(
+                attempts(&relay, id, outcome),
+                0,
+                "{id} {outcome}: {}",
+                relay.log()
+            );
+        }
+    }
 }
 
 #[test]
