@@ -82,7 +82,7 @@ fn all_profiling_of_a_model_reaches_a_real_parca_by_one_port() {
 
 fn play(test: &'static str, store: Store) {
     match models::role() {
-        Some((role, folder)) if role == "apps" => return apps(&folder),
+        Some((role, folder)) if role == "apps" => return apps(&folder, store),
         Some((role, _)) if role == "knock" => return assert_open(OTHER, true),
         Some((_, folder)) => return backend(&folder, store),
         None => {}
@@ -205,7 +205,7 @@ fn gateway(folder: &Path, store: SocketAddr) -> Relay {
     Relay::run(&format!(
         "receivers:\n  parca:\n    endpoint: \"{GATEWAY}\"\n    \
          tls: {{cert_file: {cert}, key_file: {key}, client_ca_file: {clients}}}\n    \
-         auth: {{only_listed: true, identities: {{model-a: {{labels: {{juju_model: \"{{name}}\"}}}}}}}}\n    \
+         auth: {{only_listed: true, identities: {{model-a: {{labels: {{juju_model: \"{{name}}\"}}, metadata: {{x-scope-orgid: \"{{name}}\"}}}}}}}}\n    \
          upstream: {{endpoint: \"http://{store}\"}}\n\
          exporters: {{parca: {{{}}}}}\n\
          service:\n  pipelines: {{profiles: {{receivers: [parca], exporters: [parca]}}}}\n",
@@ -231,6 +231,13 @@ fn of_far_end(store: &FarEnd) -> BTreeSet<String> {
             label("job"),
             label("juju_model")
         ));
+    }
+    for tenant in log
+        .requests
+        .iter()
+        .filter_map(|seen| seen.headers.get("x-scope-orgid"))
+    {
+        arrived.insert(format!("tenant {tenant}"));
     }
     for arrow in &log.arrow {
         let schema = if arrow.stacks.is_some() { "v1" } else { "v2" };
@@ -312,7 +319,7 @@ fn symbols() -> File {
 }
 
 /// A program, an agent and a relay, which is all that they know.
-fn apps(folder: &Path) {
+fn apps(folder: &Path, store: Store) {
     assert_open(GATEWAY, true);
     assert_open(OTHER, false);
     let file = |name: &str| folder.join(name).display().to_string();
@@ -355,6 +362,9 @@ fn apps(folder: &Path) {
         &relay,
         &["scraped api of model-a", "v1 of model-a", "v2 of model-a"],
     );
+    if store == Store::FarEnd {
+        arrive(folder, &relay, &["tenant model-a"]);
+    }
     let mark = runtime.block_on(agent.upload(&symbols()));
     let calls = agent.log.lock().expect("a lock").clone();
     assert_eq!(mark, Mark::ForGood, "{calls:?}\n{}", relay.log());
