@@ -43,7 +43,10 @@ use crate::{
     r#gen::profilestore::{
         WriteArrowRequest, WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
-    net::{GrpcChannel, grpc::Message},
+    net::{
+        GrpcChannel, TransportFailure,
+        grpc::{Message, classify_transport, http_status},
+    },
     pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
         Batch, Labels, Profile,
@@ -62,6 +65,11 @@ use tracing::info;
 
 /// Parca's OTLP intake.
 const OTLP: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
+
+/// More than the frames of both messages of a `Write` take, in bytes.
+const FRAMES: u64 = 32;
+
+const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
 
 /// Sends to one Parca.
 #[derive(Debug)]
@@ -160,7 +168,8 @@ impl ParcaExporter {
             return self.pass_v2(arrow, headers).await;
         };
         let max = self.preparer.max_inflated();
-        let exchange = write::write(&self.client, headers, arrow.samples(), stacks, max);
+        let (samples, with) = (arrow.samples(), headers.clone());
+        let exchange = write::write(&self.client, with, samples, stacks, max);
         let late = || Status::deadline_exceeded("no answer within the timeout");
         let sent = if self.timeout.is_zero() {
             exchange.await
@@ -168,7 +177,38 @@ impl ParcaExporter {
             let sent = timeout(self.timeout, exchange).await;
             sent.unwrap_or_else(|_| Err(late()))
         };
-        sent.map_err(|status| classify(&status, bytes, 1))
+        match sent {
+            Ok(()) => Ok(()),
+            Err(status) => Err(Box::pin(self.broken_off(&status, bytes, headers)).await),
+        }
+    }
+
+    /// What it means that a `Write` of so many bytes ended so. A proxy that finds its
+    /// second message too large can no longer say so, as the answer has begun, and
+    /// breaks it off as if the backend had died. So it is shown a request of the same
+    /// size that says nothing.
+    async fn broken_off(&self, status: &Status, bytes: u64, headers: HeaderMap) -> ExportError {
+        let died = classify(status, bytes, 1);
+        if !matches!(classify_transport(status), TransportFailure::Reset { .. }) {
+            return died;
+        }
+        let message = Message {
+            bytes: request::saying_nothing(bytes + FRAMES),
+            encoding: None,
+        };
+        let answer = self.channel.unary(WRITE_RAW, headers, message).await;
+        let answer = answer.map_err(|status| classify(&status, bytes, 1));
+        let refused = answer.err();
+        let too_large = refused.filter(|error| {
+            matches!(
+                error,
+                ExportError::Split {
+                    too_large: true,
+                    ..
+                }
+            )
+        });
+        too_large.unwrap_or(died)
     }
 
     async fn pass_v2(&self, arrow: &Arrow, headers: HeaderMap) -> Result<(), ExportError> {
@@ -181,7 +221,10 @@ impl ParcaExporter {
                 self.known.works();
                 Ok(())
             }
-            Err(status) if status.code() == Code::Unimplemented => {
+            // Not a proxy that has no route yet.
+            Err(status)
+                if status.code() == Code::Unimplemented && http_status(&status).is_none() =>
+            {
                 if self.known.unimplemented() {
                     info!(backend = ?self.channel, "it takes no WriteArrow: what agents push is rewritten for Write");
                 }

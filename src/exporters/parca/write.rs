@@ -11,9 +11,9 @@ use crate::{
     profile::arrow::select_stacks,
 };
 use bytes::Bytes;
-use futures_util::stream::unfold;
+use futures_util::{StreamExt, stream};
 use http::HeaderMap;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tonic::Status;
 
 /// The largest question that is read, in bytes: 16 for a stack.
@@ -29,14 +29,12 @@ pub(super) async fn write(
     max: u64,
 ) -> Result<(), Status> {
     let mut client = client.clone().max_decoding_message_size(MAX_QUESTION);
-    let (say, said) = mpsc::channel(1);
-    let said = unfold(said, |mut said| async move {
-        let message = said.recv().await?;
-        Some((message, said))
-    });
     let message = |record: Bytes| WriteRequest { record };
-    // There is room for one.
-    let _ = say.try_send(message(samples.clone()));
+    let first = stream::iter([message(samples.clone())]);
+    // Nothing can follow it, so it is the end as well.
+    let (say, second) = oneshot::channel();
+    let second = stream::once(second).filter_map(async |said| said.ok());
+    let said = first.chain(Box::pin(second));
     let mut answers = client.write(with(headers, said)).await?.into_inner();
     let Some(question) = answers.message().await? else {
         return Ok(());
@@ -48,8 +46,7 @@ pub(super) async fn write(
     let wanted =
         wanted.map_err(|error| Status::internal(format!("its question is odd: {error}")))?;
     // Who hung up says so in its status.
-    let _ = say.send(message(wanted)).await;
-    drop(say);
+    let _ = say.send(message(wanted));
     while answers.message().await?.is_some() {}
     Ok(())
 }

@@ -109,6 +109,13 @@ impl Balancer {
         self.connect_any().await
     }
 
+    /// The next requests go over new connections; those under way end on theirs.
+    pub(super) fn leave(&self) {
+        for (_, backend) in &self.lock().backends {
+            backend.leave();
+        }
+    }
+
     /// The next connected backend; those that are not are connected meanwhile.
     fn next_ready(&self) -> Option<Sender> {
         let (backends, start) = {
