@@ -38,7 +38,7 @@ bench:
 # Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
 # runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = otlp_proto otlp_json pprof guard convert arrow queue
+FUZZ_TARGETS = otlp_proto otlp_json pprof guard convert arrow queue parca_grpc otlp_grpc
 
 fuzz:
 	@for target in $(FUZZ_TARGETS); do \

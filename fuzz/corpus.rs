@@ -14,7 +14,7 @@ use profile_relay::{
         resource::v1::Resource,
     },
     profile::{
-        arrow::SyntheticArrow,
+        arrow::{Arrow, SyntheticArrow},
         otlp::{Compression, json::request_to_json},
         pprof::SyntheticProfile,
     },
@@ -54,12 +54,18 @@ fn main() -> io::Result<()> {
         (
             "otlp_proto",
             "gzip",
-            input(&[0], &Compression::Gzip.compress(&plain).expect("memory holds it")),
+            input(
+                &[0],
+                &Compression::Gzip.compress(&plain).expect("memory holds it"),
+            ),
         ),
         (
             "otlp_proto",
             "zstd",
-            input(&[1], &Compression::Zstd.compress(&plain).expect("memory holds it")),
+            input(
+                &[1],
+                &Compression::Zstd.compress(&plain).expect("memory holds it"),
+            ),
         ),
         ("otlp_json", "json", input(&[0], &json)),
         ("otlp_json", "forms", input(&[0], FORMS)),
@@ -75,10 +81,6 @@ fn main() -> io::Result<()> {
         ("convert", "pprof", input(&[1, 0], &pprof.encode_plain())),
         ("guard", "plain", input(&[0], &plain)),
         ("guard", "grown", input(&[1], &grown)),
-        ("arrow", "samples", input(&[0], v1.samples())),
-        ("arrow", "stacks", input(&[0], v1.stacks().expect("stacks"))),
-        ("arrow", "v2", input(&[0], v2.samples())),
-        ("arrow", "patched", input(&[3], &[0, 1, 0, 7, 0, 4, 0, 255])),
         // Zeroes a piece of a segment, cuts another, changes a length and mends its
         // checksum.
         (
@@ -97,7 +99,12 @@ fn main() -> io::Result<()> {
             input(&[0, 0xc0, 64, 0], b"\x9dPRqueue\x01\0\0\0\x05\0\0\0"),
         ),
         ("guard", "pprof", input(&[0], &pprof.encode_plain())),
-    ] {
+    ]
+    .into_iter()
+    .chain(arrow(&v1, &v2))
+    .chain(parca_calls())
+    .chain(otlp_calls())
+    {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("corpus")
             .join(target);
@@ -105,6 +112,157 @@ fn main() -> io::Result<()> {
         fs::write(folder.join(name), input)?;
     }
     Ok(())
+}
+
+type Input = (&'static str, &'static str, Vec<u8>);
+
+/// Whole messages, and patches of those that the target has, for all that it checks.
+fn arrow(v1: &Arrow, v2: &Arrow) -> Vec<Input> {
+    const CHECKS: [&str; 8] = [
+        "conversation",
+        "labels",
+        "v2",
+        "v1",
+        "halves",
+        "otlp",
+        "pprof",
+        "relabelled",
+    ];
+    let patches = |check: usize| (0..=2).flat_map(move |at| [40 * at, check as u8, 0, 7]);
+    let checks = CHECKS.into_iter().enumerate().map(|(check, name)| {
+        // A message of v2, of which some bytes are others.
+        let content: Vec<u8> = patches(check).collect();
+        ("arrow", name, input(&[3 | (check as u8) << 2], &content))
+    });
+    let samples = input(&[0], v1.samples());
+    let stacks = input(&[3 << 2], v1.stacks().expect("stacks"));
+    let whole = input(&[2 << 2], v2.samples());
+    let messages = [("samples", samples), ("stacks", stacks), ("message", whole)];
+    checks
+        .chain(messages.map(|(name, input)| ("arrow", name, input)))
+        .collect()
+}
+
+/// Parts of scripts (`support/script.rs`): a sound message, and the ends of a call.
+const fn sound(which: u8) -> [u8; 3] {
+    [2, which, 0]
+}
+const WHOLE: &[u8] = &[6];
+const SILENCE: &[u8] = &[6 | 1 << 3];
+const RESET: &[u8] = &[6 | 2 << 3];
+const TRAILERS: &[u8] = &[6 | 3 << 3];
+
+fn parca_calls() -> Vec<Input> {
+    let [raw, samples, stacks, v2] = [0, 1, 2, 3].map(sound);
+    let gzip = [2 | 1 << 3, 3, 0];
+    let again = [&[2, 8, 0][..], &v2, WHOLE].concat();
+    let file = [0x7f; 300];
+    let scripts: [(&str, &[&[u8]]); 15] = [
+        ("write_raw", &[&[0, 0, 0, 0], &raw, WHOLE]),
+        ("write", &[&[0, 1, 0, 0], &samples, &stacks, WHOLE]),
+        // In pieces of 50 bytes, with three seconds between the messages.
+        (
+            "slow",
+            &[&[0, 1, 0, 50], &samples, &[5 | 3 << 3], &stacks, TRAILERS],
+        ),
+        ("silent", &[&[0, 1, 0, 0], &samples, SILENCE]),
+        ("reset", &[&[0, 1, 0, 0], &samples, RESET]),
+        ("write_arrow", &[&[0, 2, 0, 0], &v2, WHOLE]),
+        ("gzip", &[&[0, 2, 4, 0], &gzip, WHOLE]),
+        ("retries", &[&[0], &again, &again, &again]),
+        (
+            "patched",
+            &[&[0, 2, 0, 0, 2, 3, 2, 9, 1, 0, 5, 200, 2, 0, 1], WHOLE],
+        ),
+        (
+            "prefix",
+            &[&[0, 2, 0, 0, 3, 1, 0xff, 0xff, 0xff, 0xff], SILENCE],
+        ),
+        (
+            "grown",
+            &[
+                &[0, 0, 0, 0, 1, 6, 0, 0x0b, 0x0b, 0x0e, 9, 0x05, 0x05],
+                WHOLE,
+            ],
+        ),
+        // One beside the other: questions, an upload in two, the end of it.
+        (
+            "debuginfo",
+            &[
+                &[1, 3, 0, 0x80],
+                &sound(4),
+                WHOLE,
+                &[4, 0, 0x80],
+                &sound(5),
+                WHOLE,
+                &[5, 0, 0],
+                &sound(6),
+                &sound(7),
+                &[4, 44, 1],
+                &file,
+                WHOLE,
+                &[6, 0, 0],
+                &sound(8),
+                WHOLE,
+                &[7, 0, 0],
+                &sound(9),
+                WHOLE,
+            ],
+        ),
+        (
+            "others",
+            &[
+                &[1, 8, 0, 0],
+                WHOLE,
+                &[9, 0, 0],
+                WHOLE,
+                &[10, 0, 0, 0, 0, 0],
+                WHOLE,
+            ],
+        ),
+        (
+            "http1",
+            &[
+                &[6],
+                b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab",
+            ],
+        ),
+        (
+            "http2",
+            &[
+                &[4],
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            ],
+        ),
+    ];
+    let scripts = scripts.into_iter();
+    scripts
+        .map(|(name, parts)| ("parca_grpc", name, parts.concat()))
+        .collect()
+}
+
+fn otlp_calls() -> Vec<Input> {
+    let [request, json] = [0, 1].map(sound);
+    let scripts: [(&str, &[&[u8]]); 7] = [
+        ("grpc", &[&[0, 0, 0, 0], &request, WHOLE]),
+        ("gzip", &[&[0, 0, 4, 0, 2 | 1 << 3, 0, 0], WHOLE]),
+        ("silent", &[&[0, 0, 0, 9], &request, SILENCE]),
+        ("protobuf", &[&[1, 0, 16, 0, 0x42, 0, 0], WHOLE]),
+        ("json", &[&[1, 1, 32, 0], &json, WHOLE, &[2, 32, 0], RESET]),
+        ("announced", &[&[1, 0, 0x50, 0], &request, TRAILERS]),
+        (
+            "http1",
+            &[
+                &[5],
+                b"POST /v1/profiles HTTP/1.1\r\nhost: a\r\n\
+              content-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+            ],
+        ),
+    ];
+    let scripts = scripts.into_iter();
+    scripts
+        .map(|(name, parts)| ("otlp_grpc", name, parts.concat()))
+        .collect()
 }
 
 /// The forms that JSON has besides the one that is written.

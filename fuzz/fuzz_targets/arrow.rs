@@ -1,6 +1,7 @@
 //! parca-agent's Arrow: whatever comes, reading it ends with a table or an error, in
 //! the memory that was counted; a table is written as what it was, and no value is
-//! lost on the way to OTLP and pprof.
+//! lost on the way to OTLP and pprof. An input chooses one of these: all of them
+//! after each other are a hundred times slower than reading.
 #![no_main]
 
 #[path = "../support/mod.rs"]
@@ -11,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use profile_relay::profile::{
     Labels,
     arrow::{
-        Arrow, SyntheticArrow, Table, constant_labels, halves, outline, overlay, select_stacks,
+        Arrow, SyntheticArrow, Table, constant_labels, halves, outline, select_stacks,
         stacks_request, write_v1, write_v2,
     },
     convert::{OtlpOptions, PprofOptions, RequestBuilder, arrow_to_pprof},
@@ -20,12 +21,19 @@ use profile_relay::profile::{
 use std::{sync::LazyLock, time::UNIX_EPOCH};
 use support::peak;
 
-const MAX: u64 = 1 << 20;
+const MAX: u64 = 256 << 10;
 /// What errors and a few lists take.
 const SLACK: usize = 64 << 10;
 
-/// Sound messages: samples and stacks of schema v1, and one of schema v2.
-static SOUND: LazyLock<[Bytes; 3]> = LazyLock::new(|| {
+/// Sound messages.
+struct Sound {
+    /// Samples and stacks of schema v1, and one of schema v2.
+    messages: [Bytes; 3],
+    /// What is asked about the samples.
+    request: Bytes,
+}
+
+static SOUND: LazyLock<Sound> = LazyLock::new(|| {
     let synthetic = SyntheticArrow {
         rows: 12,
         stacks: 4,
@@ -36,7 +44,10 @@ static SOUND: LazyLock<[Bytes; 3]> = LazyLock::new(|| {
     let v1 = synthetic.v1().expect("a body");
     let v2 = synthetic.v2().expect("a body");
     let stacks = v1.stacks().expect("stacks").clone();
-    [v1.samples().clone(), stacks, v2.samples().clone()]
+    Sound {
+        request: stacks_request(v1.samples(), MAX).expect("a request"),
+        messages: [v1.samples().clone(), stacks, v2.samples().clone()],
+    }
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -45,9 +56,14 @@ fuzz_target!(|data: &[u8]| {
     };
     let message = match first & 3 {
         0 => Bytes::copy_from_slice(rest),
-        which => patched(&SOUND[usize::from(which) - 1], rest),
+        which => patched(&SOUND.messages[usize::from(which) - 1], rest),
     };
-    work_on(&message);
+    let (told, walk) = peak(|| outline(&message));
+    assert!(walk <= message.len() + SLACK, "the walk took {walk} bytes");
+    match first >> 2 & 7 {
+        0 => converse(&message, told.map_or(0, |told| told.decoded)),
+        check => check_bodies(&message, check),
+    }
 });
 
 /// A message with bytes replaced: three of place and one of value, again and again.
@@ -61,76 +77,103 @@ fn patched(message: &Bytes, patches: &[u8]) -> Bytes {
     bytes.into()
 }
 
-fn work_on(message: &Bytes) {
-    let (told, walk) = peak(|| outline(message));
-    assert!(walk <= message.len() + SLACK, "the walk took {walk} bytes");
-    let [samples, stacks, _] = &*SOUND;
-    let request = stacks_request(samples, MAX).expect("a request");
+/// Each side of the conversation about stacks.
+fn converse(message: &Bytes, decoded: u64) {
+    let [_, stacks, _] = &SOUND.messages;
     let (_, taken) = peak(|| stacks_request(message, MAX));
-    if let Ok(told) = told {
-        let bound = told.decoded as usize + SLACK;
-        assert!(taken <= bound, "{taken} bytes were taken for {told:?}");
-    }
-    _ = select_stacks(message, &request, MAX);
+    within(taken, decoded);
+    _ = select_stacks(message, &SOUND.request, MAX);
     _ = select_stacks(stacks, message, MAX);
-    for body in [
-        Arrow::v2(message.clone()),
-        Arrow::v1(message.clone(), stacks.clone()),
-        Arrow::v1(samples.clone(), message.clone()),
-    ] {
-        work_on_body(&body);
-    }
 }
 
-fn work_on_body(body: &Arrow) {
-    let Ok(decoded) = body.decoded(MAX) else {
-        return;
-    };
-    let (labels, taken) = peak(|| constant_labels(body, MAX));
+fn within(taken: usize, decoded: u64) {
     let bound = decoded as usize + SLACK;
     assert!(
         taken <= bound,
         "{taken} bytes were taken where {decoded} were counted"
     );
-    let (table, taken) = peak(|| body.decode(MAX));
-    assert!(
-        taken <= bound,
-        "{taken} bytes were taken where {decoded} were counted"
-    );
-    let wanted: Labels = [("comm", "x"), ("model", "y")].into_iter().collect();
-    if let Ok(changed) = overlay(body, &wanted, 2 * MAX) {
-        let labels = constant_labels(&changed, 4 * MAX).expect("what was written is read");
-        if changed.decode(4 * MAX).is_ok_and(|table| table.rows() > 0) {
-            assert_eq!(labels.get("model"), Some("y"));
+}
+
+/// The message in each place of a body.
+fn check_bodies(message: &Bytes, check: u8) {
+    let [samples, stacks, _] = &SOUND.messages;
+    for body in [
+        Arrow::v2(message.clone()),
+        Arrow::v1(message.clone(), stacks.clone()),
+        Arrow::v1(samples.clone(), message.clone()),
+    ] {
+        let Ok(decoded) = body.decoded(MAX) else {
+            continue;
+        };
+        let (table, taken) = peak(|| body.decode(MAX));
+        within(taken, decoded);
+        match (check, table) {
+            (1, table) => labels(&body, table.ok(), decoded),
+            (_, Err(_)) => {}
+            (2, Ok(table)) => as_v2(&table),
+            (3, Ok(table)) => as_v1(&table),
+            (4, Ok(table)) => in_halves(&body, &table),
+            (5, Ok(table)) => to_otlp(table),
+            (6, Ok(table)) => to_pprof(table),
+            (_, Ok(table)) => relabelled(&body, table),
         }
     }
-    let Ok(table) = table else {
-        return;
-    };
-    let labels = labels.expect("labels of what is decoded");
-    assert_eq!(labels, table.constant_labels());
-    if let Ok(v2) = write_v2(&table, MAX) {
-        let again = Arrow::v2(v2)
-            .decode(64 * MAX)
-            .expect("what was written is read");
-        assert_eq!(again.rows(), table.rows());
+}
+
+fn labels(body: &Arrow, table: Option<Table>, decoded: u64) {
+    let (labels, taken) = peak(|| constant_labels(body, MAX));
+    within(taken, decoded);
+    if let Some(table) = table {
+        let labels = labels.expect("labels of what is decoded");
+        assert_eq!(labels, table.constant_labels());
     }
-    if let Ok((samples, stacks)) = write_v1(&table, MAX) {
-        let v1 = Arrow::v1(samples, stacks);
-        let again = v1.decode(64 * MAX).expect("what was written is read");
+}
+
+fn as_v2(table: &Table) {
+    if let Ok(v2) = write_v2(table, MAX) {
+        let again = read(&Arrow::v2(v2));
+        assert_eq!(again.rows(), table.rows());
+        assert_eq!(total(&again), total(table));
+    }
+}
+
+fn as_v1(table: &Table) {
+    if let Ok((samples, stacks)) = write_v1(table, MAX) {
+        let again = read(&Arrow::v1(samples, stacks));
         assert_eq!(again.rows(), table.rows());
         // Equal tables are written as equal bytes.
         let third = write_v1(&again, MAX).expect("it is no larger");
-        let fourth = Arrow::v1(third.0.clone(), third.1.clone());
-        let fourth = fourth.decode(64 * MAX).expect("what was written is read");
+        let fourth = read(&Arrow::v1(third.0.clone(), third.1.clone()));
         assert_eq!(write_v1(&fourth, MAX).expect("it is no larger"), third);
     }
+}
+
+fn in_halves(body: &Arrow, table: &Table) {
     if let Ok(Some(halves)) = halves(body, MAX) {
-        let rows = halves.map(|half| half.decode(64 * MAX).expect("a half is read").rows());
+        let rows = halves.map(|half| read(&half).rows());
         assert_eq!(rows.iter().sum::<usize>(), table.rows());
     }
-    let total = total(&table);
-    converts(&labels, body, total);
+}
+
+fn relabelled(body: &Arrow, mut table: Table) {
+    let wanted: Labels = [("comm", "x"), ("model", "y")].into_iter().collect();
+    table.overlay(&wanted);
+    let changed = match body.is_v1() {
+        true => write_v1(&table, MAX).map(|(samples, stacks)| Arrow::v1(samples, stacks)),
+        false => write_v2(&table, MAX).map(Arrow::v2),
+    };
+    if let Ok(changed) = changed
+        && table.rows() > 0
+    {
+        let labels = constant_labels(&changed, 64 * MAX).expect("what was written is read");
+        assert_eq!(labels.get("model"), Some("y"));
+        assert_eq!(labels.get("comm"), Some("x"));
+    }
+}
+
+/// What was written.
+fn read(body: &Arrow) -> Table {
+    body.decode(64 * MAX).expect("what was written is read")
 }
 
 /// The sum of all values, where none of a part can be beyond 64 bits.
@@ -140,13 +183,13 @@ fn total(table: &Table) -> Option<i64> {
     (sizes.sum::<u128>() < 1 << 62).then(|| values.sum())
 }
 
-fn converts(labels: &Labels, body: &Arrow, total: Option<i64>) {
-    let table = body.decode(MAX).expect("it was before");
+fn to_otlp(table: Table) {
+    let (labels, total) = (table.constant_labels(), total(&table));
     let mut builder = RequestBuilder::new(OtlpOptions {
         max_bytes: MAX,
         ..OtlpOptions::default()
     });
-    if builder.add_arrow(labels, table).is_ok() {
+    if builder.add_arrow(&labels, table).is_ok() {
         let request = builder.finish_message();
         let scopes = request
             .resource_profiles
@@ -158,7 +201,10 @@ fn converts(labels: &Labels, body: &Arrow, total: Option<i64>) {
             assert_eq!(values.sum::<i64>(), total, "of the values in OTLP");
         }
     }
-    let table = body.decode(MAX).expect("it was before");
+}
+
+fn to_pprof(table: Table) {
+    let labels = table.constant_labels();
     let options = PprofOptions {
         received: UNIX_EPOCH,
         max_inflated: MAX,
@@ -167,7 +213,7 @@ fn converts(labels: &Labels, body: &Arrow, total: Option<i64>) {
         original_payload: false,
         gzip: false,
     };
-    let Ok(converted) = arrow_to_pprof(labels, table, &options) else {
+    let Ok(converted) = arrow_to_pprof(&labels, table, &options) else {
         return;
     };
     for converted in converted {

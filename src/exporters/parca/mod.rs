@@ -53,7 +53,7 @@ use crate::{
         arrow::Arrow,
         otlp::{self, Encoded, Otlp, Unreadable, assemble},
     },
-    runtime::blocking,
+    runtime::computing,
     settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
@@ -238,7 +238,7 @@ impl ParcaExporter {
     /// Schema v2 as v1, of a body that was prepared before it was known.
     async fn rewritten(&self, arrow: Arrow) -> Result<Arrow, ExportError> {
         let rewrite = self.preparer.as_v1(arrow, &self.memory);
-        let rewritten = blocking(rewrite).await;
+        let rewritten = computing(rewrite).await;
         let rewritten = rewritten.unwrap_or(Ok(None));
         match rewritten {
             Ok(Some(arrow)) => Ok(arrow),

@@ -36,6 +36,9 @@ pub(super) enum Endpoint {
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    /// Connections within the process.
+    #[cfg(fuzzing)]
+    Memory(tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<tokio::io::DuplexStream>>),
 }
 
 /// The file of a unix socket, removed with the listener.
@@ -155,6 +158,8 @@ impl Listener {
         match self {
             Self::Tcp(tcp) => tcp.local_addr().map(|a| a.to_string()).unwrap_or_default(),
             Self::Unix(_, file) => format!("unix:{}", file.path.display()),
+            #[cfg(fuzzing)]
+            Self::Memory(_) => "memory".to_owned(),
         }
     }
 
@@ -171,6 +176,11 @@ impl Listener {
                 let peer = format!("unix:{}", file.path.display());
                 Ok((Box::new(stream), Peer::new(&peer)))
             }
+            #[cfg(fuzzing)]
+            Self::Memory(connections) => match connections.lock().await.recv().await {
+                Some(stream) => Ok((Box::new(stream), Peer::new("memory"))),
+                None => std::future::pending().await,
+            },
         }
     }
 }

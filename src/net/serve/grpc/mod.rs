@@ -9,6 +9,7 @@
 
 mod framing;
 mod messages;
+mod question;
 mod side;
 pub(super) mod stream;
 

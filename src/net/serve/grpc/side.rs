@@ -1,7 +1,10 @@
 //! The services that gRPC tools expect everywhere: `grpc.health.v1`, and
 //! `grpc.reflection` in its two versions.
 
-use super::super::Answer;
+use super::{
+    super::Answer,
+    question::{MAX_MESSAGE, Question},
+};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::{convert::Infallible, future::Future, pin::Pin, sync::OnceLock};
@@ -12,8 +15,11 @@ use tracing::error;
 
 type Served = Pin<Box<dyn Future<Output = Response<tonic::body::Body>> + Send>>;
 
+/// A request that asks no more than is good.
+type Asked = Request<Question<Incoming>>;
+
 /// A tonic service of any type.
-type Boxed = Box<dyn Fn(Request<Incoming>) -> Served + Send + Sync>;
+type Boxed = Box<dyn Fn(Asked) -> Served + Send + Sync>;
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/";
@@ -51,7 +57,7 @@ impl Side {
             descriptors,
             stop,
             reporter,
-            health: boxed(health),
+            health: boxed(health.max_decoding_message_size(MAX_MESSAGE)),
             reflection: OnceLock::new(),
         };
         side.add(services);
@@ -89,7 +95,7 @@ impl Side {
         };
         match service {
             Some(service) => {
-                let response = service(request).await;
+                let response = service(request.map(Question::new)).await;
                 Ok(response.map(|body| Answer::streamed(body, self.stop.clone())))
             }
             None => Err(request),
@@ -117,15 +123,19 @@ impl Side {
             names.fold(builder, |builder, name| builder.with_service_name(*name))
         };
         Ok([
-            boxed(builder().build_v1()?),
-            boxed(builder().build_v1alpha()?),
+            boxed(builder().build_v1()?.max_decoding_message_size(MAX_MESSAGE)),
+            boxed(
+                builder()
+                    .build_v1alpha()?
+                    .max_decoding_message_size(MAX_MESSAGE),
+            ),
         ])
     }
 }
 
 fn boxed<S>(service: S) -> Boxed
 where
-    S: Service<Request<Incoming>, Response = Response<tonic::body::Body>, Error = Infallible>
+    S: Service<Asked, Response = Response<tonic::body::Body>, Error = Infallible>
         + Clone
         + Send
         + Sync
