@@ -2,9 +2,9 @@
 
 CARGO ?= cargo
 # Debian packages that the tests use when they may install them: real programs
-# to scrape, the reverse proxy that stands in front of Parca in the charm, and network
-# namespaces.
-TEST_PACKAGES = prometheus etcd-server nginx iproute2
+# to scrape, the reverse proxy that stands in front of Parca in the charm, network
+# namespaces, and what closes their ports.
+TEST_PACKAGES = prometheus etcd-server nginx iproute2 nftables
 
 .PHONY: run test test-packages lint bench fuzz reference regenerate
 
@@ -33,6 +33,7 @@ bench:
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench forward
 	$(CARGO) bench --bench queue
+	$(CARGO) bench --bench agents
 
 # Each fuzz target for FUZZ_SECONDS, from its committed corpus and what earlier
 # runs found. Needs `cargo install cargo-fuzz` and a nightly toolchain.

@@ -4,8 +4,11 @@
 //! [`Tasks`] can wait for all of them, and a panic in one is logged with its
 //! name.
 
-use std::future::Future;
-use tokio::task::JoinHandle;
+use std::{future::Future, sync::LazyLock, thread::available_parallelism};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
@@ -59,9 +62,31 @@ impl Drop for Named {
     }
 }
 
-/// Runs CPU-bound work off the async threads. `None` when the runtime is
+/// Runs what waits for the system off the async threads. `None` when the runtime is
 /// shutting down or the work panicked.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     tokio::task::spawn_blocking(work).await.ok()
 }
+
+/// Runs CPU-bound work off the async threads, as much at a time as there are
+/// processors. `None` when the work panicked.
+pub async fn computing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match &*PROCESSORS {
+        // A paused clock stands still only for work on the runtime's own threads.
+        Some(processors) if !cfg!(test) => processors.spawn_blocking(work).await.ok(),
+        _ => blocking(work).await,
+    }
+}
+
+/// The threads of [`computing`]. The allocator keeps for each thread what that has
+/// freed, until it allocates again: the many threads of `blocking`, which take turns,
+/// would keep several times `service.memory.limit`.
+static PROCESSORS: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+    let threads = available_parallelism().map_or(2, usize::from);
+    Builder::new_current_thread()
+        .thread_name("computing")
+        .max_blocking_threads(threads)
+        .build()
+        .ok()
+});

@@ -9,16 +9,19 @@ mod subject;
 use far_end::{
     Behaviour, FarEnd, Fault, StoredProfile,
     damage::{self, Case, Expected},
+    generation::Generation,
     rules,
 };
 use profile_relay::{
     exporters::parca::Settings,
     pipeline::{ExportError, Exporter, Reason},
-    profile::pprof::SyntheticProfile,
-    settings::{ByteSize, Duration},
+    profile::{
+        Batch, Body, Labels, Origin, Profile, arrow::SyntheticArrow, pprof::SyntheticProfile,
+    },
+    settings::{ByteSize, Duration, Secret},
 };
 use prost::Message;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::SystemTime};
 use subject::{Subject, body, good, meaning, prepare, profile, sum_of, unchecked, with_pods};
 use tonic::Code;
 
@@ -38,6 +41,76 @@ async fn nothing_damaged_reaches_the_store() {
         assert_eq!(store.harms(), [""; 0], "{}", case.name);
     }
     assert_eq!(store.stored().len(), sent);
+}
+
+/// What an agent sends, in both schemas.
+fn pushed() -> [Profile; 2] {
+    let made = SyntheticArrow {
+        rows: 200,
+        stacks: 40,
+        ..SyntheticArrow::busy(1)
+    };
+    [made.v1(), made.v2()].map(|arrow| Profile {
+        labels: Labels::default(),
+        body: Body::ParcaArrow(arrow.expect("a body")),
+        received: SystemTime::now(),
+    })
+}
+
+#[tokio::test]
+async fn a_write_that_a_proxy_breaks_off_for_its_size_is_told_from_a_death() {
+    let store = FarEnd::start(Behaviour::default());
+    let subject = Subject::new(store.addr());
+    let [v1, _] = pushed();
+    let parts = subject.prepare(v1).expect("parts");
+    let arrow = parts[0].profile.body.as_arrow().expect("Arrow");
+    // The samples pass, the stacks behind them do not.
+    let limit = arrow.samples().len() + 1_000;
+    assert!(arrow.byte_len() > limit + 1_000);
+    store.set(|behaviour| behaviour.max_http_body = Some(limit));
+    let result = subject.export(parts.clone()).await;
+    let is_too_large = matches!(
+        result,
+        Err(ExportError::Split {
+            too_large: true,
+            reason: Reason::TooLarge,
+            ..
+        })
+    );
+    assert!(is_too_large, "{result:?}");
+    store.set(|behaviour| behaviour.max_http_body = None);
+    // A store that breaks it off for another reason takes a request of that size.
+    store.set(|behaviour| behaviour.faults = [Fault::ResetStream(2)].into());
+    let result = subject.export(parts.clone()).await;
+    assert!(
+        matches!(result, Err(ExportError::Died { .. })),
+        "{result:?}"
+    );
+    subject.export(parts).await.expect("stored");
+    assert_eq!(store.log().arrow.len(), 1);
+    assert_eq!(store.crashes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_proxy_without_a_route_says_nothing_about_write_arrow() {
+    let store = FarEnd::start(Behaviour {
+        generation: Generation::V0_28,
+        faults: [Fault::Http(404)].into(),
+        ..Behaviour::default()
+    });
+    let subject = Subject::new(store.addr());
+    let [_, v2] = pushed();
+    let parts = subject.prepare(v2.clone()).expect("parts");
+    let result = subject.export(parts).await;
+    assert!(
+        matches!(result, Err(ExportError::Retry { .. })),
+        "{result:?}"
+    );
+    let parts = subject.prepare(v2).expect("parts");
+    subject.export(parts).await.expect("stored");
+    let log = store.log();
+    assert_eq!(log.arrow.len(), 1);
+    assert!(log.arrow[0].stacks.is_none(), "it was rewritten");
 }
 
 #[tokio::test]
@@ -355,6 +428,27 @@ async fn requests_carry_headers_credentials_and_compression() {
         store.stored()[0].body,
         damage::gzip(&damage::base().encode_to_vec())
     );
+}
+
+#[tokio::test]
+async fn metadata_goes_out_as_headers_unless_the_settings_say_otherwise() {
+    let store = FarEnd::start(Behaviour::default());
+    let subject = Subject::with(store.addr(), |s| {
+        let (name, value) = ("x-region".to_owned(), Secret::from("ours".to_owned()));
+        s.client.headers.insert(name, value);
+    });
+    let metadata = [("x-scope-orgid", "apps"), ("x-region", "theirs")];
+    let origin = Origin {
+        metadata: metadata.into_iter().collect(),
+        ..Origin::default()
+    };
+    let parts = subject.prepare(good("a")).expect("it can be sent");
+    let profiles = parts.into_iter().map(|part| part.profile).collect();
+    let sent = subject.exporter.export(&Batch::new(origin, profiles)).await;
+    sent.expect("stored");
+    let headers = &store.requests()[0].headers;
+    assert_eq!(headers["x-scope-orgid"], "apps");
+    assert_eq!(headers["x-region"], "ours");
 }
 
 #[tokio::test]

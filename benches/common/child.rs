@@ -7,7 +7,7 @@
 
 use super::Result;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -18,9 +18,14 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
 /// This executable in another role.
@@ -36,6 +41,9 @@ pub(crate) struct Guarded {
     /// The program's process id.
     pub(crate) pid: u32,
 }
+
+/// An order, and where to say what became of it.
+pub(crate) type Ordered<T> = (T, mpsc::Sender<Value>);
 
 /// Runs a command with as many file descriptors as it may have.
 const UNLIMITED: &str = r#"ulimit -n "$(ulimit -Hn)"; exec "$0" "$@""#;
@@ -166,4 +174,27 @@ pub(crate) fn obey(first: &Value, answer: impl Fn(&str) -> Value + Send + 'stati
         }
         std::process::exit(0);
     });
+}
+
+/// Says that it is ready, and hands out the order of each line on stdin; ends the
+/// process when stdin ends.
+pub(crate) fn orders<T>() -> UnboundedReceiver<Ordered<T>>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let (orders, ordered) = unbounded_channel::<Ordered<T>>();
+    obey(&json!("ready"), move |line| {
+        let (answer, answered) = mpsc::channel();
+        match serde_json::from_str(line) {
+            Ok(order) => drop(orders.send((order, answer))),
+            Err(error) => return json!({ "error": error.to_string() }),
+        }
+        answered.recv().unwrap_or_default()
+    });
+    ordered
+}
+
+/// One thread, as all helpers have.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }

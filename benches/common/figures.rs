@@ -21,6 +21,12 @@ pub(crate) fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { f64::NAN }
 }
 
+/// Puts items into an order of chance.
+pub(crate) fn shuffle<T>(items: &mut [T]) {
+    use rand::seq::SliceRandom;
+    items.shuffle(&mut rand::rng());
+}
+
 /// Seconds as milliseconds with one decimal.
 pub(crate) fn ms(seconds: Option<f64>) -> String {
     seconds.map_or("-".into(), |seconds| format!("{:.1}", seconds * 1e3))

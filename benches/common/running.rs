@@ -3,7 +3,7 @@
 use super::{Result, child::Guarded, metrics};
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -19,6 +19,8 @@ pub(crate) struct Running {
 
 /// A subject is up within this time, or not at all.
 const START: Duration = Duration::from_secs(60);
+/// A receiver listens within this time after `/metrics` does, or not at all.
+const LISTENING: Duration = Duration::from_secs(10);
 /// How often it is asked whether it is.
 const ASKING: Duration = Duration::from_millis(10);
 /// So many lines of a log are shown after a failure.
@@ -37,6 +39,18 @@ pub(crate) fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
+/// Waits until somebody listens there.
+pub(crate) fn wait_for(address: SocketAddr) -> Result<()> {
+    let until = Instant::now() + LISTENING;
+    loop {
+        match TcpStream::connect(address) {
+            Ok(_) => return Ok(()),
+            Err(_) if Instant::now() < until => thread::sleep(ASKING),
+            Err(error) => return Err(format!("nothing listens on {address}: {error}").into()),
+        }
+    }
+}
+
 // === impl Running ===
 
 impl Running {
@@ -49,7 +63,7 @@ impl Running {
             admin,
             log,
         };
-        running.wait_until_up()?;
+        running.until_answered("/metrics")?;
         Ok(running)
     }
 
@@ -73,11 +87,12 @@ impl Running {
         log.lines().filter(bad).map(str::to_owned).collect()
     }
 
-    fn wait_until_up(&mut self) -> Result<()> {
+    /// Waits until there is an answer of status 200.
+    pub(crate) fn until_answered(&mut self, path: &str) -> Result<()> {
         let until = Instant::now() + START;
         loop {
             self.must_run()?;
-            match metrics::get(self.admin, "/metrics") {
+            match metrics::get(self.admin, path) {
                 Ok(_) => return Ok(()),
                 Err(_) if Instant::now() < until => thread::sleep(ASKING),
                 Err(error) => return Err(self.failed(&format!("it does not come up: {error}"))),

@@ -1,8 +1,9 @@
 //! What can be asked for on the command line.
 
+use crate::common::args::{Common, Guard};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 /// Measures the relay, and the Collector beside it with OTELCOL_BIN, while they
 /// pass on OTLP requests.
@@ -44,15 +45,8 @@ pub(crate) struct Args {
     /// Drops runs during which other processes took more of the CPUs than this.
     #[arg(long, value_name = "CORES")]
     pub(crate) max_foreign: Option<f64>,
-    /// Writes the figures there.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Given by `cargo bench`; without it nothing is measured.
-    #[arg(long, hide = true)]
-    pub(crate) bench: bool,
-    /// Given by those who want to know only whether it starts.
-    #[arg(long, hide = true)]
-    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// What this executable is when it has started itself.
@@ -75,14 +69,7 @@ pub(crate) enum Role {
     },
     /// Runs a command that ends when stdin does.
     #[command(hide = true)]
-    Guard {
-        /// Where its output goes.
-        #[arg(long)]
-        log: PathBuf,
-        /// The command and its arguments.
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
+    Guard(Guard),
 }
 
 /// What is passed on, and how.

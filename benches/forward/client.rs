@@ -6,6 +6,7 @@
 use crate::{
     Result,
     args::{Coding, Protocol},
+    sent::Reply,
     sink::next,
 };
 use bytes::Bytes;
@@ -46,15 +47,6 @@ pub(crate) struct Form {
     coding: Coding,
 }
 
-/// What the receiver said.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Accepted,
-    /// To be tried again later.
-    Refused,
-    Failed(String),
-}
-
 /// A body in pieces of at most `most` bytes.
 pub(crate) struct Pieces {
     left: Bytes,
@@ -68,8 +60,6 @@ const HTTP_PATH: &str = "/v1development/profiles";
 const FRAME: usize = 16_384;
 /// An empty answer, or one with an empty partial success.
 const WHOLE_SUCCESS: [&[u8]; 2] = [b"", b"\x0a\x00"];
-/// gRPC's codes of refusals: RESOURCE_EXHAUSTED and UNAVAILABLE.
-const REFUSALS: [&str; 2] = ["8", "14"];
 
 // === impl Client ===
 
@@ -174,12 +164,12 @@ async fn grpc(mut sender: http2::SendRequest<Pieces>, form: &Form, body: Bytes) 
         let value = trailers.get(name).map(http::HeaderValue::as_bytes);
         String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
     };
-    let status: String = text("grpc-status");
-    Ok(match status.as_str() {
-        "0" => success(&unwrapped(&message)?),
-        status if REFUSALS.contains(&status) => Reply::Refused,
-        _ => Reply::Failed(format!("status {status}: {}", text("grpc-message"))),
-    })
+    Ok(
+        match Reply::of_grpc(&text("grpc-status"), &text("grpc-message")) {
+            Reply::Accepted => success(&unwrapped(&message)?),
+            other => other,
+        },
+    )
 }
 
 async fn http(sender: &mut http1::SendRequest<Pieces>, form: &Form, body: Bytes) -> Result<Reply> {

@@ -10,10 +10,12 @@ use crate::{
     Result,
     args::{Args, Case, Coding, Protocol},
     child::Helper,
-    generator::{Load, Order, Sent},
+    figures::shuffle,
+    generator::{Load, Order},
     metrics::Metrics,
     proc::{Cpu, Memory},
     report::{self, Report, Run},
+    sent::Sent,
     sink::Arrived,
     subject::{Ready, Subject},
     template::Template,
@@ -72,10 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         report.add(args, case, plain as u64, runs);
     }
     report.print_notes();
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    args.common.write(&report)
 }
 
 fn cases(args: &Args) -> Vec<Case> {
@@ -138,11 +137,6 @@ fn add_open(
     run.direct_p99 = direct.delay_p99;
     runs.push(run.named(subject.name(), name, round));
     Ok(())
-}
-
-fn shuffle<T>(items: &mut [T]) {
-    use rand::seq::SliceRandom;
-    items.shuffle(&mut rand::rng());
 }
 
 /// What a subject costs that has nothing to do.

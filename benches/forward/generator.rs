@@ -7,20 +7,20 @@
 use crate::{
     Result,
     args::{Case, Protocol},
-    child,
-    client::{Client, Reply},
-    figures::{nanos, quantile},
+    child::{self, Ordered},
+    client::Client,
+    figures::nanos,
+    sent::Tally,
     template::{Id, Template},
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use profile_relay::runtime::Tasks;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    sync::mpsc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -47,24 +47,6 @@ pub(crate) struct Order {
     pub(crate) length: Duration,
 }
 
-/// What became of an [`Order`], once all its calls were answered.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Sent {
-    pub(crate) accepted: u64,
-    pub(crate) refused: u64,
-    pub(crate) failed: u64,
-    /// What the first of these said.
-    pub(crate) failure: Option<String>,
-    /// Until the answer to an accepted request, in seconds.
-    pub(crate) answer_p50: Option<f64>,
-    pub(crate) answer_p99: Option<f64>,
-    /// From the time at which requests were due to their sending, in seconds.
-    pub(crate) lag_p99: Option<f64>,
-}
-
-/// An order, and where to say what became of it.
-type Ordered = (Order, mpsc::Sender<Value>);
-
 struct Generator {
     client: Client,
     template: Template,
@@ -77,32 +59,12 @@ struct Generator {
     tally: RefCell<Tally>,
 }
 
-#[derive(Default)]
-struct Tally {
-    sent: Sent,
-    /// In microseconds.
-    answers: Vec<u64>,
-    lags: Vec<u64>,
-}
-
 /// Carries out one order for each line on stdin.
 pub(crate) fn run(to: SocketAddr, case: Case) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    child::runtime()?.block_on(async {
         let tasks = Tasks::default();
         let generator = Generator::connect(to, case, &tasks).await?;
-        let (orders, ordered) = unbounded_channel::<Ordered>();
-        child::obey(&json!("ready"), move |line| {
-            let (answer, answered) = mpsc::channel();
-            match serde_json::from_str(line) {
-                Ok(order) => drop(orders.send((order, answer))),
-                Err(error) => return json!({ "error": error.to_string() }),
-            }
-            answered.recv().unwrap_or_default()
-        });
-        generator.obey(ordered).await;
+        generator.obey(child::orders()).await;
         Ok(())
     })
 }
@@ -130,7 +92,7 @@ impl Generator {
         })
     }
 
-    async fn obey(&self, mut ordered: UnboundedReceiver<Ordered>) {
+    async fn obey(&self, mut ordered: UnboundedReceiver<Ordered<Order>>) {
         while let Some((order, answer)) = ordered.recv().await {
             match order.load {
                 Load::Closed => self.closed(order.length).await,
@@ -206,36 +168,4 @@ fn times(rate: f64, length: Duration) -> UnboundedReceiver<Instant> {
         }
     });
     due
-}
-
-// === impl Tally ===
-
-impl Tally {
-    fn add(&mut self, reply: Reply, took: Duration, lag: Duration) {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.lags.push(micros(lag));
-        match reply {
-            Reply::Accepted => {
-                self.sent.accepted += 1;
-                self.answers.push(micros(took));
-            }
-            Reply::Refused => self.sent.refused += 1,
-            Reply::Failed(text) => {
-                self.sent.failed += 1;
-                self.sent.failure.get_or_insert(text);
-            }
-        }
-    }
-
-    fn sum(mut self) -> Sent {
-        self.answers.sort_unstable();
-        self.lags.sort_unstable();
-        let seconds = |sorted: &[u64], q| quantile(sorted, q).map(|micros| micros as f64 / 1e6);
-        Sent {
-            answer_p50: seconds(&self.answers, 0.5),
-            answer_p99: seconds(&self.answers, 0.99),
-            lag_p99: seconds(&self.lags, 0.99),
-            ..self.sent
-        }
-    }
 }

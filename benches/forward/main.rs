@@ -42,7 +42,7 @@ mod template;
 
 use args::{Args, Role};
 use clap::Parser;
-use common::{Result, child, figures, metrics, proc, running};
+use common::{Result, args::conclude, child, figures, metrics, proc, running, sent};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -50,16 +50,8 @@ fn main() -> ExitCode {
     let outcome = match &args.role {
         Some(Role::Generator { to, case }) => generator::run(*to, *case),
         Some(Role::Sink { case }) => sink::run(*case),
-        Some(Role::Guard { log, command }) => child::guard(log, command),
-        // `cargo test --benches` runs this too, without `--bench`.
-        None if args.test || !args.bench => Ok(()),
-        None => drive::run(&args),
+        Some(Role::Guard(guard)) => guard.run(),
+        None => args.common.measure(|| drive::run(&args)),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("forward: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    conclude("forward", outcome)
 }

@@ -4,9 +4,10 @@ use crate::{
     Result,
     args::{Args, Case, Coding, Protocol},
     figures::{mb, median, pair, ratio},
-    generator::{Load, Sent},
-    metrics::Books,
+    generator::Load,
+    metrics::{Books, law},
     proc::{Cpu, Memory},
+    sent::Sent,
     sink::Arrived,
     template::Template,
 };
@@ -214,11 +215,7 @@ impl Run {
     }
 
     fn law(&self) -> &'static str {
-        match &self.books[..] {
-            [] => "-",
-            books if books.iter().all(|books| books.balanced) => "holds",
-            _ => "BROKEN",
-        }
+        law(&self.books)
     }
 }
 

@@ -91,16 +91,13 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// JSON, then answers `count` with how many arrived since the last `take`, and
 /// `take` with an [`Arrived`].
 pub(crate) fn run(case: Case) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let sink = Arc::new(Sink {
         template: Template::new(case)?,
         protocol: case.protocol,
         counts: Mutex::default(),
         buffers: Mutex::default(),
     });
-    runtime.block_on(async {
+    child::runtime()?.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let asked = sink.clone();
         child::obey(&json!(listener.local_addr()?), move |line| match line {

@@ -3,15 +3,14 @@
 use crate::{
     Result,
     args::{Args, Case, Kind, Protocol},
-    running::{Running, free_port, relay},
+    common::args::memory,
+    running::{Running, free_port, relay, wait_for},
 };
 use serde_json::{Value, json};
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
 /// A program that receives OTLP and sends it on.
@@ -29,9 +28,6 @@ pub(crate) struct Ready {
     /// Where requests go.
     pub(crate) input: SocketAddr,
 }
-
-/// A receiver listens within this time after `/metrics` does, or not at all.
-const START: Duration = Duration::from_secs(10);
 
 // === impl Subject ===
 
@@ -114,15 +110,11 @@ fn relay_config(args: &Args, case: Case, sink: SocketAddr, admin: SocketAddr) ->
         Protocol::Grpc => "otlp",
         Protocol::Http => "otlp_http",
     };
-    let memory = match &args.memory_limit {
-        Some(limit) => json!({ "limit": limit }),
-        None => json!({}),
-    };
     json!({
         "exporters": { id: exporter(case, sink) },
         "service": {
             "admin": { "endpoint": admin.to_string() },
-            "memory": memory,
+            "memory": memory(args.memory_limit.as_deref()),
             "pipelines": { "profiles": { "receivers": ["otlp"], "exporters": [id] } },
         },
     })
@@ -159,15 +151,4 @@ fn exporter(case: Case, sink: SocketAddr) -> Value {
         "tls": { "insecure": true },
         "compression": case.output.setting(),
     })
-}
-
-fn wait_for(address: SocketAddr) -> Result<()> {
-    let until = Instant::now() + START;
-    loop {
-        match TcpStream::connect(address) {
-            Ok(_) => return Ok(()),
-            Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(50)),
-            Err(error) => return Err(format!("nothing listens on {address}: {error}").into()),
-        }
-    }
 }

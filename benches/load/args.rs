@@ -1,7 +1,8 @@
 //! What can be asked for on the command line.
 
+use crate::common::args::{Common, Guard};
 use clap::{Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 /// Measures the relay, and Parca's scraper beside it with PARCA_BIN, under load.
 #[derive(Debug, Parser)]
@@ -34,15 +35,8 @@ pub(crate) struct Args {
     /// gigabytes of bodies piling up.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) peer_max_targets: usize,
-    /// Writes the figures there.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Given by `cargo bench`; without it nothing is measured.
-    #[arg(long, hide = true)]
-    pub(crate) bench: bool,
-    /// Given by those who want to know only whether it starts.
-    #[arg(long, hide = true)]
-    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// What this executable is when it has started itself.
@@ -63,14 +57,7 @@ pub(crate) enum Role {
     Sink,
     /// Runs a command that ends when stdin does.
     #[command(hide = true)]
-    Guard {
-        /// Where its output goes.
-        #[arg(long)]
-        log: PathBuf,
-        /// The command and its arguments.
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
+    Guard(Guard),
 }
 
 /// How targets frame their answers.

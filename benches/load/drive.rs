@@ -84,10 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     report::print_notes(&rows);
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_string_pretty(&rows)?)?;
-    }
-    Ok(())
+    args.common.write(&rows)
 }
 
 fn case(args: &Args, subject: &Subject, targets: usize) -> Result<Row> {

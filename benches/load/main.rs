@@ -37,7 +37,7 @@ mod targets;
 
 use args::{Args, Role};
 use clap::Parser;
-use common::{Result, child, figures, metrics, proc, running};
+use common::{Result, args::conclude, child, figures, metrics, proc, running};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -45,16 +45,8 @@ fn main() -> ExitCode {
     let outcome = match &args.role {
         Some(Role::Targets { count, answer }) => targets::run(*count, *answer),
         Some(Role::Sink) => sink::run(),
-        Some(Role::Guard { log, command }) => child::guard(log, command),
-        // `cargo test --benches` runs this too, without `--bench`.
-        None if args.test || !args.bench => Ok(()),
-        None => drive::run(&args),
+        Some(Role::Guard(guard)) => guard.run(),
+        None => args.common.measure(|| drive::run(&args)),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("load: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    conclude("load", outcome)
 }

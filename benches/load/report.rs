@@ -3,7 +3,7 @@
 use crate::{
     drive::Arrived,
     figures::{mb, ms, pair, ratio},
-    metrics::{Books, Metrics},
+    metrics::{Books, Metrics, law},
     proc::Memory,
 };
 use serde::Serialize;
@@ -114,11 +114,7 @@ impl Row {
     }
 
     fn law(&self) -> &'static str {
-        match &self.books[..] {
-            [] => "-",
-            books if books.iter().all(|books| books.balanced) => "holds",
-            _ => "BROKEN",
-        }
+        law(&self.books)
     }
 }
 

@@ -50,10 +50,7 @@ const MAX_STREAMS: u32 = 250;
 /// Takes profiles until stdin ends. Prints its address as one line of JSON, then
 /// an answer for each line on stdin: what arrived since the last.
 pub(crate) fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    child::runtime()?.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?.to_string();
         let sink = Sink::default();

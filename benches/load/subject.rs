@@ -3,6 +3,7 @@
 use crate::{
     Result,
     args::Args,
+    common::args::memory,
     running::{Running, free_port, relay},
 };
 use serde_json::json;
@@ -93,14 +94,10 @@ fn jobs(interval: Duration, list: &Path) -> String {
 }
 
 fn relay_config(args: &Args, jobs: &str, sink: &str, admin: SocketAddr) -> String {
-    let memory = match &args.memory_limit {
-        Some(limit) => json!({ "limit": limit }),
-        None => json!({}),
-    };
     let exporter = json!({"endpoint": sink, "tls": {"insecure": true}});
     let service = json!({
         "admin": {"endpoint": admin.to_string()},
-        "memory": memory,
+        "memory": memory(args.memory_limit.as_deref()),
         "pipelines": {"profiles": {"receivers": ["pprof"], "exporters": ["parca"]}},
     });
     format!(

@@ -47,10 +47,7 @@ const PATHS: [&[u8]; 2] = [b"/debug/pprof/allocs", b"/debug/pprof/goroutine"];
 /// Serves `count` targets until stdin ends. Prints their addresses, as one line
 /// of JSON, then an answer for each line on stdin: what happened since the last.
 pub(crate) fn run(count: usize, framing: Answer) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    child::runtime()?.block_on(async {
         let counts = Arc::new(Counts {
             answers: (0..count).map(|_| AtomicU64::new(0)).collect(),
             connections: AtomicU64::new(0),

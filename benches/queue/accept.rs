@@ -8,6 +8,7 @@
 use crate::{
     Result,
     args::{Args, Backend, Kind},
+    figures::shuffle,
     proc::Cpu,
     raw,
     running::free_port,
@@ -128,9 +129,4 @@ fn of_subject(
         balanced: subject.books()?.map(|(balanced, ..)| balanced),
         ..Run::default()
     }))
-}
-
-fn shuffle<T>(items: &mut [T]) {
-    use rand::seq::SliceRandom;
-    items.shuffle(&mut rand::rng());
 }

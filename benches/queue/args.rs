@@ -1,5 +1,6 @@
 //! What can be asked for on the command line.
 
+use crate::common::args::{Common, Guard};
 use clap::{Parser, Subcommand, ValueEnum};
 use profile_relay::settings::ByteSize;
 use serde::Serialize;
@@ -45,15 +46,8 @@ pub(crate) struct Args {
     /// Where queues are kept: on the disk that is to be measured.
     #[arg(long, value_name = "FOLDER", default_value = env!("CARGO_TARGET_TMPDIR"))]
     pub(crate) folder: PathBuf,
-    /// Writes the figures there.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Given by `cargo bench`; without it nothing is measured.
-    #[arg(long, hide = true)]
-    pub(crate) bench: bool,
-    /// Given by those who want to know only whether it starts.
-    #[arg(long, hide = true)]
-    pub(crate) test: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// What this executable is when it has started itself.
@@ -74,14 +68,7 @@ pub(crate) enum Role {
     Sink,
     /// Runs a command that ends when stdin does.
     #[command(hide = true)]
-    Guard {
-        /// Where its output goes.
-        #[arg(long)]
-        log: PathBuf,
-        /// The command and its arguments.
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
+    Guard(Guard),
 }
 
 /// What can be measured.

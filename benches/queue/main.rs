@@ -43,7 +43,7 @@ mod subject;
 
 use args::{Args, Part, Role};
 use clap::Parser;
-use common::{Result, child, figures, metrics, proc, running};
+use common::{Result, args::conclude, child, figures, metrics, proc, running, sent};
 use report::Report;
 use std::process::ExitCode;
 
@@ -52,18 +52,10 @@ fn main() -> ExitCode {
     let outcome = match &args.role {
         Some(Role::Sources { to, count }) => source::run(*to, *count),
         Some(Role::Sink) => sink::run(),
-        Some(Role::Guard { log, command }) => child::guard(log, command),
-        // `cargo test --benches` runs this too, without `--bench`.
-        None if args.test || !args.bench => Ok(()),
-        None => run(&args),
+        Some(Role::Guard(guard)) => guard.run(),
+        None => args.common.measure(|| run(&args)),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("queue: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    conclude("queue", outcome)
 }
 
 fn run(args: &Args) -> Result<()> {
@@ -80,8 +72,5 @@ fn run(args: &Args) -> Result<()> {
         report.backlog = Some(backlog::run(args)?);
         report.print_backlog();
     }
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    args.common.write(&report)
 }

@@ -48,12 +48,9 @@ const WINDOW: u32 = 1 << 20;
 /// Takes requests until stdin ends. Prints its address as one line of JSON, then
 /// answers each line with an [`Arrived`]; `open` opens it.
 pub(crate) fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let sink = Arc::new(Mutex::new(Sink::default()));
     let size = request::framed()?.len();
-    runtime.block_on(async {
+    child::runtime()?.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let asked = sink.clone();
         child::obey(&json!(listener.local_addr()?), move |line| {

@@ -1,7 +1,12 @@
 //! The role `sources`: senders that each have a connection of their own and wait for
 //! the answer to a request before they send the next.
 
-use crate::{Result, child, figures::quantile, request};
+use crate::{
+    Result,
+    child::{self, Ordered},
+    request,
+    sent::{Reply, Tally},
+};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderMap, Method, Request, header};
@@ -10,17 +15,13 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use profile_relay::runtime::Tasks;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    sync::mpsc,
     time::{Duration, Instant},
 };
-use tokio::{
-    net::TcpStream,
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-};
+use tokio::{net::TcpStream, sync::mpsc::UnboundedReceiver};
 
 /// How long to send.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -31,57 +32,25 @@ pub(crate) enum Order {
     Until(u64),
 }
 
-/// What became of an [`Order`].
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Sent {
-    pub(crate) accepted: u64,
-    pub(crate) refused: u64,
-    pub(crate) failed: u64,
-    /// What the first of these said.
-    pub(crate) failure: Option<String>,
-    /// Until the answer to an accepted request, in seconds.
-    pub(crate) answer_p50: Option<f64>,
-    pub(crate) answer_p99: Option<f64>,
-}
-
-/// An order, and where to say what became of it.
-type Ordered = (Order, mpsc::Sender<Value>);
-
 struct Sources {
     connections: Vec<SendRequest<Full<Bytes>>>,
     uri: String,
     body: Bytes,
     /// How many are still to be sent.
     left: Cell<u64>,
-    sent: RefCell<Sent>,
-    /// In microseconds.
-    answers: RefCell<Vec<u64>>,
+    tally: RefCell<Tally>,
 }
 
 const PATH: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
-/// gRPC's codes of refusals: RESOURCE_EXHAUSTED and UNAVAILABLE.
-const REFUSALS: [&str; 2] = ["8", "14"];
 /// Before somebody who was refused tries again.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Carries out one order for each line on stdin.
 pub(crate) fn run(to: SocketAddr, count: usize) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    child::runtime()?.block_on(async {
         let tasks = Tasks::default();
         let sources = Sources::connect(to, count, &tasks).await?;
-        let (orders, ordered) = unbounded_channel::<Ordered>();
-        child::obey(&json!("ready"), move |line| {
-            let (answer, answered) = mpsc::channel();
-            match serde_json::from_str(line) {
-                Ok(order) => drop(orders.send((order, answer))),
-                Err(error) => return json!({ "error": error.to_string() }),
-            }
-            answered.recv().unwrap_or_default()
-        });
-        sources.obey(ordered).await;
+        sources.obey(child::orders()).await;
         Ok(())
     })
 }
@@ -104,12 +73,11 @@ impl Sources {
             uri: format!("http://{to}{PATH}"),
             body: request::framed()?,
             left: Cell::default(),
-            sent: RefCell::default(),
-            answers: RefCell::default(),
+            tally: RefCell::default(),
         })
     }
 
-    async fn obey(&self, mut ordered: UnboundedReceiver<Ordered>) {
+    async fn obey(&self, mut ordered: UnboundedReceiver<Ordered<Order>>) {
         while let Some((order, answer)) = ordered.recv().await {
             let (count, until) = match order {
                 Order::For(length) => (u64::MAX, Some(Instant::now() + length)),
@@ -120,7 +88,7 @@ impl Sources {
             let mut all: FuturesUnordered<_> = all.map(|one| self.send(one, until)).collect();
             while all.next().await.is_some() {}
             // Whoever ordered it may have gone.
-            let _ = answer.send(json!(self.sum()));
+            let _ = answer.send(json!(self.tally.take().sum()));
         }
     }
 
@@ -129,27 +97,19 @@ impl Sources {
         while self.left.get() > 0 && until.is_none_or(|until| Instant::now() < until) {
             self.left.set(self.left.get() - 1);
             let start = Instant::now();
-            let status = self.call(connection.clone()).await;
-            let mut refused = false;
-            {
-                let mut sent = self.sent.borrow_mut();
-                match status {
-                    Ok(status) if status == "0" => {
-                        sent.accepted += 1;
-                        let micros = u64::try_from(start.elapsed().as_micros());
-                        self.answers.borrow_mut().push(micros.unwrap_or(u64::MAX));
-                    }
-                    Ok(status) if REFUSALS.contains(&status.as_str()) => {
-                        sent.refused += 1;
-                        refused = true;
-                    }
-                    other => {
-                        sent.failed += 1;
-                        sent.failure.get_or_insert(format!("{other:?}"));
-                        // A connection that is broken stays so.
-                        return;
-                    }
-                }
+            let reply = match self.call(connection.clone()).await {
+                Ok(status) => Reply::of_grpc(&status, ""),
+                Err(error) => Reply::Failed(error.to_string()),
+            };
+            let (refused, failed) = (
+                matches!(reply, Reply::Refused),
+                matches!(reply, Reply::Failed(_)),
+            );
+            let took = start.elapsed();
+            self.tally.borrow_mut().add(reply, took, Duration::ZERO);
+            if failed {
+                // A connection that is broken stays so.
+                return;
             }
             if refused {
                 self.left.set(self.left.get() + 1);
@@ -178,16 +138,5 @@ impl Sources {
         let status = trailers.get("grpc-status");
         let status = status.or(head.headers.get("grpc-status"));
         Ok(status.ok_or("no status")?.to_str()?.to_owned())
-    }
-
-    fn sum(&self) -> Sent {
-        let mut answers = self.answers.take();
-        answers.sort_unstable();
-        let seconds = |q| quantile(&answers, q).map(|micros| micros as f64 / 1e6);
-        Sent {
-            answer_p50: seconds(0.5),
-            answer_p99: seconds(0.99),
-            ..self.sent.take()
-        }
     }
 }

@@ -6,17 +6,17 @@ use crate::{
     child::Helper,
     metrics::Metrics,
     proc::{Cpu, Memory},
-    running::{Running, free_port, relay},
+    running::{Running, free_port, relay, wait_for},
+    sent::Sent,
     sink::Arrived,
-    source::{Order, Sent},
+    source::Order,
 };
 use serde_json::{Value, json};
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Where accepted profiles are until they are delivered.
@@ -39,8 +39,6 @@ pub(crate) struct Subject {
     is_relay: bool,
 }
 
-/// A receiver listens within this time after `/metrics` does, or not at all.
-const START: Duration = Duration::from_secs(10);
 /// No queue here is bounded by more than the disk, and no profile is too old.
 const BOUND: &str = "64GiB";
 /// A backend that comes back is noticed within this time.
@@ -190,15 +188,4 @@ fn program(
         vec![binary.display().to_string(), gate.to_owned()]
     };
     Some((command, config))
-}
-
-fn wait_for(address: SocketAddr) -> Result<()> {
-    let until = Instant::now() + START;
-    loop {
-        match TcpStream::connect(address) {
-            Ok(_) => return Ok(()),
-            Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
-            Err(error) => return Err(format!("nothing listens on {address}: {error}").into()),
-        }
-    }
 }

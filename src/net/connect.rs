@@ -138,6 +138,12 @@ impl Connector {
         }
     }
 
+    /// Whether it shows a certificate of its own to those that ask for one.
+    pub(super) fn shows_certificate(&self) -> bool {
+        let tls = self.shared.tls.as_ref();
+        tls.is_some_and(LiveTls::shows_certificate)
+    }
+
     /// The credentials of the proxy that forwards plaintext requests to `uri`.
     pub(super) fn forward_headers(&self, uri: &Uri, headers: &mut HeaderMap) {
         let proxy =

@@ -6,13 +6,17 @@
 //! whoever polls the connection has polled it and all its streams ([`send`]), or
 //! until it is enough for one system call anyway.
 //!
+//! Who writes and who sends may be woken apart: hyper polls the connection of a client
+//! as one of its streams. A socket knows one of those who wait for it, the last, which
+//! is who sends. So whoever finds no room is noted here, and woken when there is some.
+//!
 //! [`send`]: Gathered::send
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -32,6 +36,8 @@ struct Inner<T> {
     sent: usize,
     /// What sending failed with, until somebody hears it.
     failed: Option<io::Error>,
+    /// Who waits for room, or until all is sent.
+    waiting: Option<Waker>,
 }
 
 // === impl Gathered ===
@@ -44,6 +50,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
             out: Vec::new(),
             sent: 0,
             failed: None,
+            waiting: None,
         })))
     }
 
@@ -51,13 +58,19 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// more. Says whether that went well: why not is told to who writes next.
     pub(super) fn send(&self, cx: &mut Context<'_>) -> bool {
         let mut inner = self.inner();
-        match inner.poll_send(cx) {
+        let (went_well, waiting) = match inner.poll_send(cx) {
+            Poll::Pending => (true, None),
+            Poll::Ready(Ok(())) => (true, inner.waiting.take()),
             Poll::Ready(Err(error)) => {
                 inner.failed = Some(error);
-                false
+                (false, inner.waiting.take())
             }
-            _ => true,
+        };
+        drop(inner);
+        if let Some(waiting) = waiting {
+            waiting.wake();
         }
+        went_well
     }
 }
 
@@ -98,7 +111,14 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
         if self.out.len() < MOST {
             return Poll::Ready(Ok(()));
         }
-        self.poll_send(cx)
+        self.poll_all(cx)
+    }
+
+    /// Sends all for somebody who waits for it.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = self.poll_send(cx);
+        self.waiting = sent.is_pending().then(|| cx.waker().clone());
+        sent
     }
 
     /// Takes as much as there is room for.
@@ -158,7 +178,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner();
         inner.check()?;
-        ready!(inner.poll_send(cx))?;
+        ready!(inner.poll_all(cx))?;
         Pin::new(&mut inner.io).poll_shutdown(cx)
     }
 }
@@ -166,7 +186,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Tasks;
     use futures_util::future::poll_fn;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     #[tokio::test]
@@ -179,7 +201,7 @@ mod tests {
         }
         let mut buffer = [0; 64];
         let reading = far.read(&mut buffer);
-        let early = tokio::time::timeout(std::time::Duration::ZERO, reading).await;
+        let early = tokio::time::timeout(Duration::ZERO, reading).await;
         assert!(early.is_err());
         assert!(poll_fn(|cx| Poll::Ready(gathered.send(cx))).await);
         let count = far.read(&mut buffer).await.unwrap();
@@ -203,6 +225,31 @@ mod tests {
         let (_, read) = tokio::join!(writing, far.read_to_end(&mut received));
         read.unwrap();
         assert!(received == all);
+    }
+
+    #[tokio::test]
+    async fn who_writes_is_woken_when_another_one_has_sent() {
+        let (near, mut far) = duplex(1 << 10);
+        let mut gathered = Gathered::new(near);
+        let all = vec![7; 3 * MOST];
+        let mut sender = gathered.clone();
+        let writing = Tasks::default().spawn("writes", async move {
+            gathered.write_all(&all).await.unwrap();
+            gathered.shutdown().await.unwrap();
+        });
+        let sending = Tasks::default().spawn("sends", async move {
+            loop {
+                poll_fn(|cx| Poll::Ready(sender.send(cx))).await;
+                sender.flush().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut received = Vec::new();
+        let reading = far.read_to_end(&mut received);
+        let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+        sending.abort();
+        assert_eq!(read.unwrap().unwrap(), 3 * MOST);
+        writing.await.unwrap();
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! silence (a backend that closes idle connections, as Parca does after 5 s,
 //! costs nothing), and what did happen to it is told apart (see [`failure`]).
 
+mod ahead;
 mod answer;
 mod backend;
 mod balance;
@@ -22,6 +23,7 @@ pub use self::{
 };
 
 use self::{
+    ahead::Ahead,
     balance::Balancer,
     target::{Place, Target},
 };
@@ -29,6 +31,7 @@ use super::{
     connect::{Connector, Shared},
     credentials::sensitive,
     http::{Auth, Token},
+    refusal::may_be_about_certificate,
     resolve::{Resolve, SystemResolver},
     tls::LiveTls,
 };
@@ -170,6 +173,7 @@ impl tower_service::Service<Request<Body>> for GrpcChannel {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let inner = self.0.clone();
+        let request = request.map(|body| Body::new(Ahead::of(body)));
         Box::pin(async move { inner.call(request).await })
     }
 }
@@ -218,17 +222,27 @@ impl Inner {
                 token = of;
             }
             let response = self.exchange(request).await?;
+            self.heard(&response);
             self.auth.heard(&response, token).await;
             Ok::<_, Status>(response)
         };
         if self.timeout.is_zero() {
-            return answer::checked(authorized.await?, None);
+            return answer::checked(authorized.await?, None).await;
         }
         let deadline = Instant::now() + self.timeout;
         let response = timeout_at(deadline, authorized)
             .await
             .map_err(|_| failure::late(self.timeout))??;
-        answer::checked(response, Some((deadline, self.timeout)))
+        answer::checked(response, Some((deadline, self.timeout))).await
+    }
+
+    /// A certificate is shown while connecting, so after a refusal that may be about
+    /// it the next request connects anew.
+    fn heard<B>(&self, response: &Response<B>) {
+        let refused = may_be_about_certificate(response.status(), response.headers());
+        if refused && self.connector.shows_certificate() {
+            self.balancer.leave();
+        }
     }
 
     async fn exchange(

@@ -40,6 +40,7 @@ use super::{
     connect::{Connector, Shared},
     credentials::{Credentials, LiveText, sensitive},
     proxy::ProxySettings,
+    refusal::may_be_about_certificate,
     resolve::{Resolve, SystemResolver},
     tls::{LiveTls, settings::TlsSpec},
 };
@@ -408,7 +409,7 @@ impl Inner {
         if let Some(lease) = self.pool.take(&place.key) {
             match self.send_on(lease, &place, request).await {
                 Err(error) if error.may_be_stale(request.repeatable) => {}
-                answer => return answer.map_err(|error| HttpError::of(request.uri, error)),
+                answer => return self.heard(&place, request, answer),
             }
         }
         // Connecting holds much more than waiting for the answer does.
@@ -416,9 +417,25 @@ impl Inner {
         let opened = Box::pin(self.pool.open(&place.key, stream)).await;
         let lease =
             opened.map_err(|error| HttpError::of(request.uri, ExchangeError::Http(error)))?;
-        self.send_on(lease, &place, request)
-            .await
-            .map_err(|error| HttpError::of(request.uri, error))
+        let answer = self.send_on(lease, &place, request).await;
+        self.heard(&place, request, answer)
+    }
+
+    /// A certificate is shown while connecting, so after a refusal that may be about
+    /// it the next request connects anew.
+    fn heard(
+        &self,
+        place: &Place,
+        request: &Asked<'_>,
+        answer: Result<Response<Answer>, ExchangeError>,
+    ) -> Result<Response<Answer>, HttpError> {
+        let mut response = answer.map_err(|error| HttpError::of(request.uri, error))?;
+        let refused = may_be_about_certificate(response.status(), response.headers());
+        if refused && self.connector.shows_certificate() {
+            response.body_mut().leave();
+            self.pool.leave(&place.key);
+        }
+        Ok(response)
     }
 
     async fn send_on(

@@ -19,6 +19,7 @@ pub mod http;
 pub mod listen;
 pub mod live_file;
 pub mod proxy;
+mod refusal;
 pub mod resolve;
 pub mod serve;
 mod spawn;
@@ -39,6 +40,7 @@ pub use self::{
     listen::bind,
     live_file::LiveFile,
     proxy::ProxySettings,
+    refusal::{is_about_certificate, words},
     resolve::{Resolve, SystemResolver},
     stream::Stream,
     tls::{ClientTls, LiveTls, TlsConfig},

@@ -31,7 +31,9 @@ pub(super) struct Streams(Arc<Mutex<Vec<Stream>>>);
 
 /// A connection and its streams, over a stream of bytes.
 pub(super) struct Together<C: Future, T> {
-    connection: Pin<Box<C>>,
+    /// Gone when it has ended: to its streams one that is there may have more for
+    /// them.
+    connection: Option<Pin<Box<C>>>,
     /// What the connection ended with, while streams go on.
     ended: Option<C::Output>,
     lingers: bool,
@@ -89,7 +91,7 @@ impl<C: Future, T: AsyncWrite + Unpin> Together<C, T> {
     pub(super) fn new(connection: C, begun: Streams, io: Gathered<T>) -> Self {
         let notes = Arc::new(Notes::default());
         Self {
-            connection: Box::pin(connection),
+            connection: Some(Box::pin(connection)),
             ended: None,
             lingers: false,
             io,
@@ -108,17 +110,18 @@ impl<C: Future, T: AsyncWrite + Unpin> Together<C, T> {
         self
     }
 
-    /// The connection.
-    pub(super) fn connection(&mut self) -> Pin<&mut C> {
-        self.connection.as_mut()
+    /// The connection, until it has ended.
+    pub(super) fn connection(&mut self) -> Option<Pin<&mut C>> {
+        self.connection.as_mut().map(Pin::as_mut)
     }
 
     /// Polls everything once.
     fn poll_once(&mut self) -> Poll<C::Output> {
         let mut cx = Context::from_waker(&self.waker);
-        if self.ended.is_none()
-            && let Poll::Ready(output) = self.connection.as_mut().poll(&mut cx)
+        if let Some(connection) = &mut self.connection
+            && let Poll::Ready(output) = connection.as_mut().poll(&mut cx)
         {
+            self.connection = None;
             if !self.lingers {
                 return Poll::Ready(output);
             }
@@ -319,6 +322,24 @@ mod tests {
         answer.send(()).unwrap();
         assert_eq!(running.await.unwrap(), "over");
         assert!(is_done.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_end_of_the_connection_hears_of_it() {
+        let (held, released) = oneshot::channel::<()>();
+        let streams = Streams::default();
+        streams.execute(async move {
+            let _ = released.await;
+        });
+        // As hyper's: it has what its streams wait for until it is dropped.
+        let mut held = Some(held);
+        let connection = std::future::poll_fn(move |_| {
+            let _ = &mut held;
+            Poll::Ready("over")
+        });
+        let together = Together::new(connection, streams, nowhere()).lingering();
+        let ended = tokio::time::timeout(Duration::from_secs(20), together).await;
+        assert_eq!(ended.unwrap(), "over");
     }
 
     #[tokio::test]

@@ -125,6 +125,11 @@ impl LiveTls {
         Arc::downgrade(&inner)
     }
 
+    /// Whether there is a certificate of the client's.
+    pub(super) fn shows_certificate(&self) -> bool {
+        self.0.live.spec().cert.is_some()
+    }
+
     /// The name to ask `host` for and to find in its certificate.
     pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, TlsError> {
         let spec = self.0.live.spec();

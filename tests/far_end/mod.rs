@@ -132,6 +132,8 @@ pub struct SeenRequest {
 /// What happened so far.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
+    /// The path and the headers of each call, of any service.
+    pub calls: Vec<(String, BTreeMap<String, String>)>,
     /// What is stored.
     pub stored: Vec<StoredProfile>,
     /// Arrow that is stored.

@@ -204,6 +204,12 @@ impl RealParca {
         }
     }
 
+    /// The debug symbols that it keeps of a build id.
+    pub fn debuginfo(&self, build_id: &str) -> Option<Vec<u8>> {
+        let path = self.folder.path().join("data/debuginfo").join(build_id);
+        std::fs::read(path.join("debuginfo")).ok()
+    }
+
     fn client(&self) -> QueryServiceClient<Channel> {
         QueryServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }

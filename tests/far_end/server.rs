@@ -124,6 +124,8 @@ async fn go_away<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T
 }
 
 async fn handle(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, wire: Arc<Wire>) {
+    let call = (request.uri().path().to_owned(), texts(request.headers()));
+    wire.process.shared.record(|log| log.calls.push(call));
     let answer = match request.uri().path() {
         generation::WRITE | generation::UPLOAD if !wire.is_authorized(request.headers()) => {
             Some(unauthorized())

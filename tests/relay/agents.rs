@@ -12,10 +12,11 @@ use crate::{
     otlp_in::address,
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
 use profile_relay::{
     r#gen::profilestore::{WriteRequest, profile_store_service_client::ProfileStoreServiceClient},
     net::{ClientTls, GrpcChannel, GrpcClientSettings},
-    profile::arrow::{Part, outline},
+    profile::arrow::{Part, SyntheticArrow, outline},
 };
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -202,6 +203,43 @@ fn an_agent_rides_out_a_full_queue_by_its_retries() {
             .iter()
             .filter(|(_, code)| *code == Code::ResourceExhausted);
         assert!(refused.count() > 0, "{log:?}");
+    });
+}
+
+#[test]
+fn agents_of_busy_machines_stay_within_the_limit_of_memory() {
+    const MEMORY: u64 = 48 << 20;
+    let far_end = FarEnd::start(Behaviour {
+        generation: Generation::V0_27,
+        ..Behaviour::default()
+    });
+    let memory = format!("  memory: {{limit: {MEMORY}B}}");
+    let relay = Relay::run(&config("", &config::to(far_end.addr(), ""), &memory));
+    let (busy, address) = (SyntheticArrow::busy(1), listening(&relay));
+    let (v1, v2) = (busy.v1().expect("a body"), busy.v2().expect("a body"));
+    let stacks = v1.stacks().expect("of schema v1");
+    let pushing = |number: usize| {
+        let (samples, stacks, v2) = (v1.samples(), stacks, v2.samples());
+        async move {
+            let agent = Agent::dial(address, PACE).await;
+            for _ in 0..3 {
+                // What there is no memory for is refused, and not tried again.
+                let _ = agent.write(samples, stacks, Habit::ReadsOn).await;
+                if number.is_multiple_of(2) {
+                    let _ = agent.write_arrow(v2).await;
+                }
+            }
+        }
+    };
+    runtime().block_on(join_all((0..16).map(pushing)));
+    let accepted = accepted(&relay);
+    assert!(accepted > 16, "{accepted}");
+    until("all that was accepted arrives", || {
+        (far_end.log().arrow.len() as u64 == accepted).then_some(())
+    });
+    relay.assert_memory_within(MEMORY);
+    relay.until("all memory came back", |metrics| {
+        metrics.sum("memory_used_bytes", &[]) < 1 << 20
     });
 }
 

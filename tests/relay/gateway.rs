@@ -2,7 +2,7 @@
 //! them by certificate and token and lets nobody write another's labels.
 
 use crate::{
-    agent::{Agent, Habit},
+    agent::{Agent, File, Habit, Mark},
     certificates::Authority,
     config,
     far_end::{Behaviour, FarEnd, Log, generation::Generation},
@@ -201,6 +201,14 @@ fn what_agents_push_passes_two_relays() {
             2
         };
         assert_eq!(by_write, expected, "{generation:?}");
+        let tenants = store.log().calls;
+        let tenants = tenants
+            .iter()
+            .map(|(_, headers)| headers.get("x-scope-orgid"));
+        let others: Vec<_> = tenants
+            .filter(|t| *t != Some(&"team-a".to_owned()))
+            .collect();
+        assert!(others.is_empty(), "{others:?}");
         // The gateway stamps what its client says nothing of.
         let stamped = |bytes: &Bytes| contains(bytes, b"juju_model");
         assert!(store.log().arrow.iter().all(|a| stamped(&a.samples)));
@@ -215,4 +223,51 @@ fn what_agents_push_passes_two_relays() {
 
 fn contains(bytes: &Bytes, text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|found| found == text)
+}
+
+#[test]
+fn debug_symbols_pass_two_relays() {
+    let authority = Authority::new();
+    let symbols: Vec<_> = (0..8)
+        .map(|number| File {
+            build_id: format!("build-{number}"),
+            bytes: (0..9_u32 << 20).map(|at| (at % 251) as u8).collect(),
+        })
+        .collect();
+    for secure in [false, true] {
+        let store = FarEnd::start(Behaviour::default());
+        let out = format!("endpoint: \"http://{}\"", store.addr());
+        let tls = if secure {
+            format!(", {TLS_IN}")
+        } else {
+            String::new()
+        };
+        let receiver = format!("{tls}, upstream: {{{out}}}");
+        let tokens = folder(&authority, "team-a token-a\n");
+        let gateway = for_agents(tokens, &receiver, &out);
+        let grpc = address(&gateway, "grpc");
+        let out = match secure {
+            true => format!("endpoint: \"https://{grpc}\", {TLS_OUT}"),
+            false => format!("endpoint: \"http://{grpc}\""),
+        };
+        let receiver = format!(", upstream: {{{out}}}");
+        let inner = for_agents(folder(&authority, "token-a"), &receiver, &out);
+        let listening: SocketAddr = address(&inner, "grpc").parse().expect("an address");
+        let runtime = Runtime::new().expect("a runtime");
+        let marks = runtime.block_on(async {
+            let agent = Agent::dial(listening, 60.0).await;
+            agent.upload_all(&symbols).await
+        });
+        let all = marks.values().all(|mark| *mark == Mark::ForGood);
+        assert!(
+            all,
+            "{secure}: {marks:?}\n{}\n{}",
+            inner.log(),
+            gateway.log()
+        );
+        let crc = crc32fast::hash(&symbols[0].bytes);
+        let log = store.log();
+        assert_eq!((log.files.len(), log.finished.len()), (8, 8));
+        assert!(log.files.iter().all(|file| file.crc == crc));
+    }
 }

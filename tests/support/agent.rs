@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use profile_relay::r#gen::{
     debuginfo::{
         InitiateUploadRequest, MarkUploadFinishedRequest, ShouldInitiateUploadRequest, UploadInfo,
@@ -16,20 +18,27 @@ use profile_relay::r#gen::{
     },
     telemetry::{ReportPanicRequest, telemetry_service_client::TelemetryServiceClient},
 };
+use rustls::{ClientConfig, pki_types::ServerName};
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::{
+    net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
+use tower_service::Service;
 
 /// What an agent keeps to itself after an answer about a file.
 const IN_PROGRESS: &str =
@@ -71,6 +80,13 @@ pub struct File {
     pub bytes: Bytes,
 }
 
+/// How an agent connects by TLS.
+#[derive(Clone)]
+struct Tls {
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
+
 /// An agent.
 #[derive(Clone)]
 pub struct Agent {
@@ -83,19 +99,55 @@ pub struct Agent {
     pub log: Arc<Mutex<Vec<(&'static str, Code)>>>,
 }
 
+// === impl Tls ===
+
+impl Service<Uri> for Tls {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { address, tls } = self.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::from(address.ip());
+            let stream = TlsConnector::from(tls).connect(name, stream).await?;
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
 // === impl Agent ===
 
 impl Agent {
     /// Dials as an agent does: blocking, 3 s an attempt, five retries. `pace` is how
     /// often faster it waits than a real one.
     pub async fn dial(address: SocketAddr, pace: f64) -> Self {
+        Self::dial_by(address, pace, None).await
+    }
+
+    /// The same over TLS.
+    pub async fn dial_tls(address: SocketAddr, pace: f64, tls: Arc<ClientConfig>) -> Self {
+        Self::dial_by(address, pace, Some(Tls { address, tls })).await
+    }
+
+    async fn dial_by(address: SocketAddr, pace: f64, tls: Option<Tls>) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .expect("an address")
             .user_agent("parca-agent/0.49 grpc-go/1.75.0")
             .expect("a name")
             .connect_timeout(Duration::from_secs(3));
         for attempt in 0..=5 {
-            if let Ok(channel) = endpoint.connect().await {
+            let dialled = match tls.clone() {
+                None => endpoint.connect().await,
+                Some(tls) => endpoint.connect_with_connector(tls).await,
+            };
+            if let Ok(channel) = dialled {
                 return Self {
                     channel,
                     pace,

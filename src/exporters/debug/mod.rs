@@ -21,7 +21,7 @@ use crate::{
         Batch, Profile,
         pprof::{FlatValue, LabelKey, SampleTypeTotal, Summary, summarize, top},
     },
-    runtime::blocking,
+    runtime::{blocking, computing},
     settings::{ByteSize, ComponentSettings, Id, Problem},
 };
 use async_trait::async_trait;
@@ -158,7 +158,7 @@ impl DebugExporter {
             return self.log(profile, &Inside::default());
         }
         let (convert, memory, body) = (self.convert, self.memory.clone(), profile.clone());
-        let converted = blocking(move || convert.all(&[body], &memory)).await;
+        let converted = computing(move || convert.all(&[body], &memory)).await;
         let error = match converted.map(|all| all.map(|mut all| all.pop())) {
             Some(Ok(Some(Ok(pprofs)))) => {
                 for pprof in &pprofs {

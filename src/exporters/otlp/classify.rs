@@ -16,7 +16,7 @@
 //! | those of the last two rows whose text says that the profile's time is before what the backend takes | the same, `too_old` |
 //! | HTTP 413 of a proxy | `Split`, too large |
 //! | HTTP 407 of a proxy | `Unauthorized` |
-//! | other HTTP without gRPC | as gRPC maps it: 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 404 UNIMPLEMENTED, 400 INTERNAL, 429, 502, 503 and 504 UNAVAILABLE after its `retry-after`, else UNKNOWN |
+//! | other HTTP without gRPC | as gRPC maps it: 401, and 400 by which nginx refuses the client's certificate, UNAUTHENTICATED, 403 PERMISSION_DENIED, 404 UNIMPLEMENTED, 400 INTERNAL, 429, 502, 503 and 504 UNAVAILABLE after its `retry-after`, else UNKNOWN |
 
 use crate::{
     exporters::shared::{

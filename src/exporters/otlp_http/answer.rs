@@ -7,7 +7,7 @@ use super::classify::Refusal;
 use crate::{
     exporters::shared::otlp::{MAX_ANSWER, Observer, inflated, response},
     r#gen::rpc,
-    net::{http::Answer, retry_after},
+    net::{http::Answer, retry_after, words},
     profile::otlp::json,
 };
 use bytes::Bytes;
@@ -85,19 +85,4 @@ fn redirect(head: &Parts) -> String {
     let location =
         location.map_or_else(Default::default, |l| String::from_utf8_lossy(l.as_bytes()));
     format!("it redirects to {location:?}: set profiles_endpoint to that address")
-}
-
-/// The text of a proxy's page, without its tags.
-fn words(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let mut words = String::new();
-    for piece in text.split('<') {
-        let piece = piece.split_once('>').map_or(piece, |(_, text)| text);
-        for word in piece.split_whitespace() {
-            words.push_str(word);
-            words.push(' ');
-        }
-    }
-    words.truncate(words.trim_end().len());
-    words
 }

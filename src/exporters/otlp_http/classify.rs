@@ -9,7 +9,7 @@
 //! | other 2xx | taken, whatever it says |
 //! | 429, 502, 503, 504 | `Retry`, after its `Retry-After` if there is one, in seconds or as a date |
 //! | 413; 400 whose text is about size, as a Collector says it | `Split`, too large |
-//! | 401, 403, 407 | `Unauthorized`: by the specification they are lost at once; here a wrong token costs nothing until `max_age` |
+//! | 401, 403, 407; 400 by which nginx refuses the client's certificate | `Unauthorized`: by the specification they are lost at once; here a wrong token costs nothing until `max_age` |
 //! | 404, 405, 501 | `Rejected` (`unimplemented`) |
 //! | 400, 422 | `Rejected`; of several pprofs `Split`, to find the bad one |
 //! | all others, redirects too | `Rejected` |
@@ -23,6 +23,7 @@ use crate::{
         },
         retry_after,
     },
+    net::is_about_certificate,
     pipeline::ExportError,
 };
 use http::StatusCode;
@@ -45,6 +46,7 @@ pub(super) fn classify(refusal: &Refusal, composed: bool) -> ExportError {
         429 | 502 | 503 | 504 => retry_after(refusal.retry_after, cause),
         413 => too_large(cause),
         400 if is_about_size(&refusal.message) => too_large(cause),
+        400 if is_about_certificate(&refusal.message) => ExportError::Unauthorized { cause },
         400 | 422 => bad_content(composed, &refusal.message, cause),
         401 | 403 | 407 => ExportError::Unauthorized { cause },
         404 | 405 | 501 => unimplemented(cause),

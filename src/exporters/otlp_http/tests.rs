@@ -212,6 +212,14 @@ async fn each_status_means_what_the_specification_says() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nginx_refuses_costs_nothing() {
+    let page = "<html><center>The SSL certificate error</center></html>";
+    let far = answering(Reply::http(400, "text/html", page)).await;
+    let refused = exporter(far.address, json!({})).export(&one()).await;
+    assert_eq!(meaning(&refused), "unauthorized");
+}
+
+#[tokio::test]
 async fn the_reason_is_read_in_each_encoding() {
     let reason = status("no dictionary", None);
     let json = json::status_to_json(&reason);

@@ -1,4 +1,5 @@
-//! What an answer to `WriteRaw` means for delivery.
+//! What an answer to `WriteRaw` means for delivery. Those of other calls mean the same,
+//! but for a `Write` that is broken off (`ParcaExporter::broken_off`).
 //!
 //! Parca's codes do not tell whether to try again, its messages do; and a Parca
 //! that ends under a request looks like any connection that breaks.
@@ -17,7 +18,7 @@
 //! | Unknown that ends in `i/o timeout` | `Split`, too large: the body took longer than 5 s. A single part below 64 KiB is tried again instead, for then the link is the trouble |
 //! | other Unknown, other codes, HTTP 400 and 500 | `Unknown`: a storage failure, or something new |
 //! | Unimplemented | `Rejected`: whoever is there is no Parca |
-//! | Unauthenticated, PermissionDenied; HTTP 401, 403, 407 | `Unauthorized` |
+//! | Unauthenticated, PermissionDenied; HTTP 401, 403, 407; HTTP 400 by which nginx refuses the client's certificate | `Unauthorized` |
 
 use crate::{
     exporters::shared::{retry_after, transport},

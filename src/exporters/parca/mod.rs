@@ -16,6 +16,8 @@
 //! - Delivery is at least once: Parca has no de-duplication, and stores what it
 //!   got even when the answer was lost, came too late or timed out.
 //! - What parca-agent pushed goes on as Arrow ([`arrow`], [`write`]), a request each.
+//! - Request metadata (a tenant's header) goes out again as headers, for the proxy in
+//!   front of a Parca: Parca itself has no tenants.
 //! - Parca keeps no label of samples. `sample_labels` makes series labels of
 //!   them, one series for each combination of values.
 
@@ -37,28 +39,37 @@ pub use self::{
 
 use self::{arrow::Known, observe::Observer, prepare::Preparer};
 use crate::{
+    exporters::shared::Metadata,
     r#gen::profilestore::{
         WriteArrowRequest, WriteRawRequest, profile_store_service_client::ProfileStoreServiceClient,
     },
-    net::{GrpcChannel, grpc::Message},
+    net::{
+        GrpcChannel, TransportFailure,
+        grpc::{Message, classify_transport, http_status},
+    },
     pipeline::{Budget, Context, ExportError, Exporter, Limits, NoMemory, Part, Prepared, Reason},
     profile::{
         Batch, Labels, Profile,
         arrow::Arrow,
         otlp::{self, Encoded, Otlp, Unreadable, assemble},
     },
-    runtime::blocking,
+    runtime::computing,
     settings::{ComponentSettings, Problem},
 };
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::{Code, Status, codec::CompressionEncoding};
+use tonic::{Code, Extensions, Request, Status, codec::CompressionEncoding, metadata::MetadataMap};
 use tracing::info;
 
 /// Parca's OTLP intake.
 const OTLP: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
+
+/// More than the frames of both messages of a `Write` take, in bytes.
+const FRAMES: u64 = 32;
+
+const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
 
 /// Sends to one Parca.
 #[derive(Debug)]
@@ -66,6 +77,7 @@ pub struct ParcaExporter {
     client: ProfileStoreServiceClient<GrpcChannel>,
     channel: GrpcChannel,
     preparer: Preparer,
+    metadata: Metadata,
     known: Known,
     memory: Budget,
     timeout: Duration,
@@ -97,6 +109,7 @@ impl Settings {
                 parts: usize::try_from(self.max_request_profiles).unwrap_or(usize::MAX),
             },
             preparer: Preparer::new(&self, &known, Observer::new(&context.id, &context.metrics)),
+            metadata: Metadata::new(self.client.headers.keys(), !self.client.auth.is_empty()),
             known,
             memory: context.memory.clone(),
             timeout: self.client.timeout.get(),
@@ -107,10 +120,22 @@ impl Settings {
 // === impl ParcaExporter ===
 
 impl ParcaExporter {
+    /// The headers of a request of these profiles.
+    fn headers(&self, batch: &Batch) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.metadata.add(&batch.origin, &mut headers);
+        headers
+    }
+
     /// One call; `bytes` is what the request weighs, 0 for a probe.
-    async fn write(&self, request: WriteRawRequest, bytes: u64) -> Result<(), ExportError> {
+    async fn write(
+        &self,
+        headers: HeaderMap,
+        request: WriteRawRequest,
+        bytes: u64,
+    ) -> Result<(), ExportError> {
         let parts = request.series.iter().map(|s| s.samples.len()).sum();
-        match self.client.clone().write_raw(request).await {
+        match self.client.clone().write_raw(with(headers, request)).await {
             Ok(_) => Ok(()),
             Err(status) => Err(classify(&status, bytes, parts)),
         }
@@ -129,7 +154,7 @@ impl ParcaExporter {
             cause: error.to_string(),
         })?;
         let size = message.bytes.len() as u64;
-        let sent = self.channel.unary(OTLP, HeaderMap::new(), message).await;
+        let sent = self.channel.unary(OTLP, self.headers(batch), message).await;
         sent.map(drop)
             .map_err(|status| classify(&status, size, bodies.len()))
     }
@@ -137,13 +162,14 @@ impl ParcaExporter {
 
 impl ParcaExporter {
     /// Sends what parca-agent pushed, by the call of its schema.
-    async fn pass_arrow(&self, arrow: &Arrow) -> Result<(), ExportError> {
+    async fn pass_arrow(&self, arrow: &Arrow, headers: HeaderMap) -> Result<(), ExportError> {
         let bytes = arrow.byte_len() as u64;
         let Some(stacks) = arrow.stacks() else {
-            return self.pass_v2(arrow).await;
+            return self.pass_v2(arrow, headers).await;
         };
         let max = self.preparer.max_inflated();
-        let exchange = write::write(&self.client, arrow.samples(), stacks, max);
+        let (samples, with) = (arrow.samples(), headers.clone());
+        let exchange = write::write(&self.client, with, samples, stacks, max);
         let late = || Status::deadline_exceeded("no answer within the timeout");
         let sent = if self.timeout.is_zero() {
             exchange.await
@@ -151,24 +177,59 @@ impl ParcaExporter {
             let sent = timeout(self.timeout, exchange).await;
             sent.unwrap_or_else(|_| Err(late()))
         };
-        sent.map_err(|status| classify(&status, bytes, 1))
+        match sent {
+            Ok(()) => Ok(()),
+            Err(status) => Err(Box::pin(self.broken_off(&status, bytes, headers)).await),
+        }
     }
 
-    async fn pass_v2(&self, arrow: &Arrow) -> Result<(), ExportError> {
+    /// What it means that a `Write` of so many bytes ended so. A proxy that finds its
+    /// second message too large can no longer say so, as the answer has begun, and
+    /// breaks it off as if the backend had died. So it is shown a request of the same
+    /// size that says nothing.
+    async fn broken_off(&self, status: &Status, bytes: u64, headers: HeaderMap) -> ExportError {
+        let died = classify(status, bytes, 1);
+        if !matches!(classify_transport(status), TransportFailure::Reset { .. }) {
+            return died;
+        }
+        let message = Message {
+            bytes: request::saying_nothing(bytes + FRAMES),
+            encoding: None,
+        };
+        let answer = self.channel.unary(WRITE_RAW, headers, message).await;
+        let answer = answer.map_err(|status| classify(&status, bytes, 1));
+        let refused = answer.err();
+        let too_large = refused.filter(|error| {
+            matches!(
+                error,
+                ExportError::Split {
+                    too_large: true,
+                    ..
+                }
+            )
+        });
+        too_large.unwrap_or(died)
+    }
+
+    async fn pass_v2(&self, arrow: &Arrow, headers: HeaderMap) -> Result<(), ExportError> {
         let request = WriteArrowRequest {
             ipc_buffer: arrow.samples().clone(),
         };
+        let request = with(headers.clone(), request);
         match self.client.clone().write_arrow(request).await {
             Ok(_) => {
                 self.known.works();
                 Ok(())
             }
-            Err(status) if status.code() == Code::Unimplemented => {
+            // Not a proxy that has no route yet.
+            Err(status)
+                if status.code() == Code::Unimplemented && http_status(&status).is_none() =>
+            {
                 if self.known.unimplemented() {
                     info!(backend = ?self.channel, "it takes no WriteArrow: what agents push is rewritten for Write");
                 }
                 let rewritten = self.rewritten(arrow.clone()).await?;
-                Box::pin(self.pass_arrow(&rewritten)).await
+                Box::pin(self.pass_arrow(&rewritten, headers)).await
             }
             Err(status) => Err(classify(&status, arrow.byte_len() as u64, 1)),
         }
@@ -177,7 +238,7 @@ impl ParcaExporter {
     /// Schema v2 as v1, of a body that was prepared before it was known.
     async fn rewritten(&self, arrow: Arrow) -> Result<Arrow, ExportError> {
         let rewrite = self.preparer.as_v1(arrow, &self.memory);
-        let rewritten = blocking(rewrite).await;
+        let rewritten = computing(rewrite).await;
         let rewritten = rewritten.unwrap_or(Ok(None));
         match rewritten {
             Ok(Some(arrow)) => Ok(arrow),
@@ -191,6 +252,15 @@ impl ParcaExporter {
             }),
         }
     }
+}
+
+/// A request with these headers.
+fn with<T>(headers: HeaderMap, message: T) -> Request<T> {
+    Request::from_parts(
+        MetadataMap::from_headers(headers),
+        Extensions::default(),
+        message,
+    )
 }
 
 /// The request that these bodies are, in a compression that Parca knows.
@@ -219,9 +289,10 @@ impl Exporter for ParcaExporter {
             return self.pass(batch).await;
         }
         if let Some(arrow) = batch.profiles.first().and_then(|p| p.body.as_arrow()) {
-            return self.pass_arrow(arrow).await;
+            return self.pass_arrow(arrow, self.headers(batch)).await;
         }
-        self.write(request::encode(&batch.profiles), request::weigh_all(batch))
+        let request = request::encode(&batch.profiles);
+        self.write(self.headers(batch), request, request::weigh_all(batch))
             .await
     }
 
@@ -231,7 +302,8 @@ impl Exporter for ParcaExporter {
 
     /// An empty request, which every Parca answers with OK.
     async fn probe(&self) -> Result<(), ExportError> {
-        self.write(WriteRawRequest::default(), 0).await
+        self.write(HeaderMap::new(), WriteRawRequest::default(), 0)
+            .await
     }
 
     fn limits(&self) -> Limits {

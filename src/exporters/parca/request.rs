@@ -28,6 +28,21 @@ pub(super) fn weigh_all(batch: &Batch) -> u64 {
         .sum()
 }
 
+/// A request of at least `bytes` bytes that says nothing: a field that nobody knows.
+pub(super) fn saying_nothing(bytes: u64) -> Bytes {
+    /// Field 15, length-delimited.
+    const KEY: u8 = 0x7a;
+    let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let head = 1 + length_delimiter_len(len);
+    // Zeros that nobody has touched take no memory.
+    let mut request = vec![0; head.saturating_add(len)];
+    let mut delimiter = Vec::with_capacity(head);
+    delimiter.push(KEY);
+    prost::encoding::encode_varint(bytes, &mut delimiter);
+    request[..head].copy_from_slice(&delimiter);
+    request.into()
+}
+
 /// A length-delimited field of `len` bytes with a tag below 16.
 fn field(len: usize) -> usize {
     1 + length_delimiter_len(len) + len

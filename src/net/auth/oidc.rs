@@ -156,7 +156,8 @@ impl Oidc {
                 return Ok(keys.fitting(jwt).any(|key| jwt.is_signed_by(key)));
             }
         }
-        let keys = self.renewed(jwt).await?;
+        // Apart, so that requests whose key is known stay small.
+        let keys = Box::pin(self.renewed(jwt)).await?;
         Ok(keys.fitting(jwt).any(|key| jwt.is_signed_by(key)))
     }
 

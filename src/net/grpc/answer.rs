@@ -2,9 +2,10 @@
 //! deadline until its last byte.
 
 use super::failure::{self, NotGrpc};
-use crate::net::wish::retry_after;
+use crate::net::{refusal::words, wish::retry_after};
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::{
     future::Future,
@@ -12,8 +13,14 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::{Status, body::Body};
+
+/// The largest page of a proxy that is looked at, in bytes.
+const MAX_PAGE: usize = 4 << 10;
+
+/// How long such a page may take.
+const PAGE_TIME: Duration = Duration::from_secs(1);
 
 /// The body of an answer, whose errors are [`Status`]es that
 /// [`failure::classify_transport`] understands.
@@ -24,7 +31,7 @@ struct Answer {
 
 /// The answer, if it is gRPC's. `deadline`: until when its body must be
 /// complete, and the timeout that this comes from.
-pub(super) fn checked(
+pub(super) async fn checked(
     response: Response<Incoming>,
     deadline: Option<(Instant, Duration)>,
 ) -> Result<Response<Body>, Status> {
@@ -44,14 +51,30 @@ pub(super) fn checked(
             })
         }));
     }
-    Err(failure::not_grpc(NotGrpc {
+    let mut refused = NotGrpc {
         status: response.status(),
         content_type: kind,
         server: headers
             .get(header::SERVER)
             .map(|server| String::from_utf8_lossy(server.as_bytes()).into_owned()),
         retry_after: retry_after(headers),
-    }))
+        page: String::new(),
+    };
+    // The others say enough by their status.
+    if refused.status == StatusCode::BAD_REQUEST {
+        refused.page = page(response.into_body(), deadline).await;
+    }
+    Err(failure::not_grpc(refused))
+}
+
+/// The words of a proxy's page, if it is soon there.
+async fn page(body: Incoming, deadline: Option<(Instant, Duration)>) -> String {
+    let soon = Instant::now() + PAGE_TIME;
+    let until = deadline.map_or(soon, |(at, _)| soon.min(at));
+    match timeout_at(until, Limited::new(body, MAX_PAGE).collect()).await {
+        Ok(Ok(page)) => words(&page.to_bytes()),
+        _ => String::new(),
+    }
 }
 
 // === impl Answer ===

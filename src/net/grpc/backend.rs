@@ -72,6 +72,11 @@ impl Backend {
         state.sender.clone().filter(|sender| !sender.is_closed())
     }
 
+    /// The next request goes over a new connection; those under way end on this one.
+    pub(super) fn leave(&self) {
+        self.lock().sender = None;
+    }
+
     /// Whether an attempt to connect failed lately.
     pub(super) fn is_resting(&self) -> bool {
         self.lock()

@@ -88,6 +88,12 @@ impl Balancer {
         if let Some(sender) = self.next_ready() {
             return Ok(sender);
         }
+        // Apart, so that requests that find a connection stay small.
+        Box::pin(self.connect()).await
+    }
+
+    /// A new connection, to where the name points by now.
+    async fn connect(&self) -> Result<Sender, ConnectError> {
         let error = match self.connect_any().await {
             Ok(sender) => return Ok(sender),
             Err(error) => error,
@@ -101,6 +107,13 @@ impl Balancer {
             return Err(error);
         }
         self.connect_any().await
+    }
+
+    /// The next requests go over new connections; those under way end on theirs.
+    pub(super) fn leave(&self) {
+        for (_, backend) in &self.lock().backends {
+            backend.leave();
+        }
     }
 
     /// The next connected backend; those that are not are connected meanwhile.
@@ -172,7 +185,7 @@ impl Balancer {
             return Ok(());
         }
         if self.lock().backends.is_empty() {
-            return self.resolve().await;
+            return Box::pin(self.resolve()).await;
         }
         if self.is_older_than(self.interval) && self.resolving.try_lock().is_ok() {
             let this = self.clone();

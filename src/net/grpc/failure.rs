@@ -7,6 +7,7 @@ pub use crate::net::transport::TransportFailure;
 
 use crate::net::{
     connect::ConnectError,
+    refusal::is_about_certificate,
     transport::{innermost, of_error},
 };
 use http::StatusCode;
@@ -24,14 +25,17 @@ struct Broken {
 /// An answer that is no gRPC.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the answer is no gRPC but HTTP {status} ({who}): is it a gRPC port, and does the proxy in front forward gRPC?",
-    who = .server.as_deref().unwrap_or(.content_type)
+    "the answer is no gRPC but HTTP {status} ({who}): {hint}",
+    who = .server.as_deref().unwrap_or(.content_type),
+    hint = self.hint()
 )]
 pub(super) struct NotGrpc {
     pub(super) status: StatusCode,
     pub(super) content_type: String,
     pub(super) server: Option<String>,
     pub(super) retry_after: Option<Duration>,
+    /// The words of its page, as far as they matter.
+    pub(super) page: String,
 }
 
 /// Tells a broken transport from an answer.
@@ -50,9 +54,10 @@ pub fn classify_transport(status: &Status) -> TransportFailure {
         .unwrap_or(TransportFailure::NotTransport)
 }
 
-/// The HTTP status of an answer that was no gRPC, such as a proxy's 413 or 503.
+/// The HTTP status of an answer that was no gRPC, such as a proxy's 413 or 503. The 400
+/// by which nginx refuses a client's certificate counts as what it means, 401.
 pub fn http_status(status: &Status) -> Option<u16> {
-    find::<NotGrpc>(status).map(|answer| answer.status.as_u16())
+    find::<NotGrpc>(status).map(NotGrpc::meaning)
 }
 
 /// The wait that came with such an answer (`retry-after`).
@@ -115,7 +120,7 @@ pub(super) fn broken(error: hyper::Error) -> Status {
 /// For an answer that is no gRPC, with the code that gRPC's mapping gives its
 /// HTTP status.
 pub(super) fn not_grpc(answer: NotGrpc) -> Status {
-    let code = match answer.status.as_u16() {
+    let code = match answer.meaning() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
@@ -126,6 +131,31 @@ pub(super) fn not_grpc(answer: NotGrpc) -> Status {
     let mut status = Status::new(code, answer.to_string());
     status.set_source(Arc::new(answer));
     status
+}
+
+// === impl NotGrpc ===
+
+impl NotGrpc {
+    fn is_about_certificate(&self) -> bool {
+        self.status == StatusCode::BAD_REQUEST && is_about_certificate(&self.page)
+    }
+
+    fn meaning(&self) -> u16 {
+        if self.is_about_certificate() {
+            return StatusCode::UNAUTHORIZED.as_u16();
+        }
+        self.status.as_u16()
+    }
+
+    fn hint(&self) -> &'static str {
+        if self.is_about_certificate() {
+            "it does not take the client's certificate: look at tls.cert_file and tls.key_file"
+        } else if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            "it takes no request of this size: raise its limit (client_max_body_size of nginx)"
+        } else {
+            "is it a gRPC port, and does the proxy in front forward gRPC?"
+        }
+    }
 }
 
 fn status(failure: TransportFailure, cause: String) -> Status {

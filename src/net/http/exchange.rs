@@ -75,7 +75,7 @@ pub struct Answer {
 struct UnderWay {
     connection: Connection,
     sender: http1::SendRequest<Empty<Bytes>>,
-    /// Without one when the request was not read to its end.
+    /// Without one when the request was not read to its end, or was refused.
     home: Option<Home>,
 }
 
@@ -236,6 +236,13 @@ fn drive(connection: &mut Option<Connection>, cx: &mut Context<'_>) {
 // === impl Answer ===
 
 impl Answer {
+    /// Its connection takes no other request.
+    pub(super) fn leave(&mut self) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.home = None;
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_ready() {

@@ -166,7 +166,8 @@ impl TokenSource {
         let secret = self.secret.current();
         match &state.kept {
             Some(kept) if kept.secret == secret && kept.is_fresh() => Ok(kept.token(false)),
-            _ => self.fetch(&mut state, secret).await,
+            // Apart, so that requests that find a token stay small.
+            _ => Box::pin(self.fetch(&mut state, secret)).await,
         }
     }
 

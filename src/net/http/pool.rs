@@ -108,6 +108,14 @@ impl Pool {
         waiting.take(key)
     }
 
+    /// No other request goes over the connections to `key` that wait.
+    pub(super) fn leave(&self, key: &Arc<str>) {
+        let mut waiting = lock(&self.waiting);
+        if let Some(place) = waiting.places.remove(key) {
+            waiting.streams -= place.http1.len();
+        }
+    }
+
     /// A lease of the new connection `stream` to `key`.
     pub(super) async fn open(&self, key: &Arc<str>, stream: Stream) -> hyper::Result<Lease> {
         if !stream.is_h2() {

@@ -2,8 +2,10 @@
 //!
 //! A body is copied once, into a buffer of its own size: what waits in a queue
 //! must not keep a connection's whole read buffer alive. A peer that announces a
-//! large body gets memory as it sends, not as it promises: the buffer grows by
-//! doubling, and is charged before it grows.
+//! large body gets memory as it sends, not as it promises: the charge grows by
+//! doubling, before the bytes do. So does the buffer where nothing was announced;
+//! otherwise it has room for all from the start, because to move 2 MB costs as much
+//! as to read them.
 
 use super::{Failure, InFlight, Kind};
 use crate::pipeline::{Budget, Permit};
@@ -286,29 +288,35 @@ impl Buffer {
         expected: u64,
     ) -> Result<(), Failure> {
         let length = self.len() + piece.len() as u64;
-        let capacity = self.bytes.capacity() as u64;
-        if length > capacity {
-            let most = if expected == 0 { reading.max } else { expected };
-            let first = if expected == 0 { FIRST } else { EAGER };
-            let wanted = (capacity * 2).max(first).min(most).max(length);
-            self.reserve(reading, wanted)?;
+        if length > self.permit.bytes() {
+            self.reserve(reading, length, expected)?;
         }
         self.bytes.extend_from_slice(piece);
         Ok(())
     }
 
-    /// Makes room for `wanted` bytes in all, charged first.
-    fn reserve(&mut self, reading: &Reading, wanted: u64) -> Result<(), Failure> {
+    /// Makes room for `length` bytes, and for some of what is yet to come, charged
+    /// first.
+    fn reserve(&mut self, reading: &Reading, length: u64, expected: u64) -> Result<(), Failure> {
+        let (first, most) = match expected {
+            0 => (FIRST, reading.max),
+            _ => (EAGER, expected),
+        };
+        let charged = self.permit.bytes();
+        let wanted = (charged * 2).max(first).min(most).max(length);
         let capacity = self.bytes.capacity() as u64;
         // While it moves, the buffer stands twice.
-        let missing = (wanted + capacity).saturating_sub(self.permit.bytes());
-        if missing > 0 && !self.permit.grow(missing) {
+        let moved = if wanted > capacity { capacity } else { 0 };
+        if !self.permit.grow(wanted + moved - charged) {
             return Err(reading.no_memory());
         }
-        let more = usize::try_from(wanted).unwrap_or(usize::MAX) - self.bytes.len();
-        self.bytes
-            .try_reserve_exact(more)
-            .map_err(|_| reading.no_memory())?;
+        if wanted > capacity {
+            // Of what is announced only the addresses are taken: no memory is behind
+            // them before it is written to.
+            let room = usize::try_from(wanted.max(expected)).unwrap_or(usize::MAX);
+            let grown = self.bytes.try_reserve_exact(room - self.bytes.len());
+            grown.map_err(|_| reading.no_memory())?;
+        }
         self.permit.shrink_to(wanted);
         Ok(())
     }
@@ -342,6 +350,22 @@ mod tests {
         let mut buffer = Buffer::new(&reading).unwrap();
         buffer.push(&reading, b"first", 64 << 20).unwrap();
         assert!(reading.memory.used() <= EAGER, "{}", reading.memory.used());
+    }
+
+    #[test]
+    fn what_was_announced_is_charged_as_it_comes_and_never_moved() {
+        let reading = reading(64 << 20, 256 << 20);
+        let mut buffer = Buffer::new(&reading).unwrap();
+        let (piece, all) = (vec![7_u8; 16 << 10], 8 << 20);
+        buffer.push(&reading, &piece, all).unwrap();
+        let place = buffer.bytes.as_ptr();
+        while buffer.len() < all {
+            buffer.push(&reading, &piece, all).unwrap();
+            let charged = reading.memory.used();
+            let most = (2 * buffer.len()).max(EAGER);
+            assert!((buffer.len()..=most).contains(&charged), "{charged}");
+        }
+        assert_eq!(buffer.finish().bytes.as_ptr(), place);
     }
 
     #[test]

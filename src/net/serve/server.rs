@@ -336,7 +336,9 @@ impl Shared {
         if let Some(reason) = end.reason {
             self.doors.closed(&peer, reason, meaning(reason));
         }
-        serving.connection().graceful_shutdown();
+        if let Some(connection) = serving.connection() {
+            connection.graceful_shutdown();
+        }
         tokio::select! {
             _ = serving => {}
             () = wait(end.grace) => {}

@@ -396,7 +396,7 @@ impl Packer {
             } else {
                 let (exporter, memory) = (self.exporter.clone(), self.memory.clone());
                 let all = profiles.clone();
-                runtime::blocking(move || exporter.prepare(&all, &memory))
+                runtime::computing(move || exporter.prepare(&all, &memory))
                     .await
                     .unwrap_or_else(|| Ok(vec![Err(Reason::InvalidProfile); profiles.len()]))
             };

@@ -13,7 +13,7 @@ use crate::{
         pprof::claimed_size,
     },
     receivers::shared::{Gate, Requests, no_memory},
-    runtime::blocking,
+    runtime::computing,
 };
 use bytes::Bytes;
 use std::{future::Future, sync::Arc, thread, time::SystemTime};
@@ -204,7 +204,7 @@ impl Intake {
     ) -> Result<T, Failure> {
         let _core = self.cores.acquire().await;
         let broken = || Failure::new(Kind::Internal, "the request could not be worked on");
-        blocking(work).await.ok_or_else(broken)
+        computing(work).await.ok_or_else(broken)
     }
 }
 

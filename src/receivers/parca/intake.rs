@@ -14,7 +14,7 @@ use crate::{
     pipeline::{Context, Entry, Permit, Reason, Refusal, RefusalKind},
     profile::{Batch, Labels, Origin, Profile, Transport, otlp::Compression, pprof::claimed_size},
     receivers::shared::{Gate, Requests, no_memory},
-    runtime::blocking,
+    runtime::computing,
 };
 use bytes::Bytes;
 use std::{future::Future, sync::Arc, thread};
@@ -172,7 +172,7 @@ impl Intake {
         }
         let _core = self.cores.acquire().await;
         let broken = || Failure::new(Kind::Internal, "the message could not be worked on");
-        blocking(work).await.ok_or_else(broken)
+        computing(work).await.ok_or_else(broken)
     }
 
     /// What makes a call of `method` with these messages the same as another one.

@@ -4,7 +4,7 @@ use super::{explain, scrape};
 use crate::{
     net::http::{HttpClient, HttpClientSettings},
     profile::pprof::{Checked, Pprof},
-    runtime::blocking,
+    runtime::computing,
     settings::{ByteSize, Problem},
 };
 use bytes::Bytes;
@@ -116,7 +116,7 @@ impl ScrapeOutcome {
         }
         let pprof = Pprof::new(self.body.clone());
         let inflated = settings.body_size_limit_uncompressed.get();
-        blocking(move || pprof.check(inflated).cloned().map_err(ToString::to_string))
+        computing(move || pprof.check(inflated).cloned().map_err(ToString::to_string))
             .await
             .ok_or("stopped")?
     }

@@ -14,7 +14,7 @@ use crate::{
         Batch, Body, Origin, Profile, Transport,
         pprof::{Checked, Pprof, Unreadable, keep_sample_types, measure},
     },
-    runtime::blocking,
+    runtime::computing,
 };
 use bytes::Bytes;
 use http::{Response, StatusCode, Uri, header};
@@ -268,7 +268,7 @@ impl Shared {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
         let _place = self.cores.acquire().await;
-        blocking(work).await.ok_or(Failure::Cancelled)
+        computing(work).await.ok_or(Failure::Cancelled)
     }
 
     fn batch(&self, target: &Target, pprof: Pprof, permit: Permit) -> Batch {

@@ -17,7 +17,7 @@ use crate::{
         convert::{ConvertError, OriginalPayload, OtlpOptions, RequestBuilder},
         otlp::{self, Encoded, Otlp, assemble, json, untouched},
     },
-    runtime::blocking,
+    runtime::computing,
     settings::ByteSize,
 };
 use bytes::Bytes;
@@ -125,7 +125,7 @@ impl Encoder {
             this.make(&profiles)
         } else {
             let panicked = || Err(split(Reason::InvalidProfile, "encoding a request failed"));
-            let made = blocking(move || this.make(&profiles)).await;
+            let made = computing(move || this.make(&profiles)).await;
             made.unwrap_or_else(panicked)
         }?;
         taken.shrink_to(made.bytes.len() as u64);

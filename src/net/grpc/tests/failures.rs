@@ -263,6 +263,49 @@ async fn a_proxys_answer_keeps_its_http_status() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nginx_refuses_is_shown_anew() {
+    let ca = Ca::new("ca");
+    let identity = ca.issue(&["127.0.0.1"]);
+    let page = |said: &'static str| {
+        let mut response = text(format!("<html><center>{said}</center></html>"));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        let nginx = HeaderValue::from_static("nginx/1.22.1");
+        response.headers_mut().insert("server", nginx);
+        response
+    };
+    for said in [
+        "The SSL certificate error",
+        "No required SSL certificate was sent",
+        "Request Header Or Cookie Too Large",
+    ] {
+        let tls = identity.server(None, &["h2"]);
+        let server = Server::start(Some(tls), move |_| page(said)).await;
+        for (own, connections) in [(json!({}), 1), (certificate(&ca), 3)] {
+            let before = server.accepted();
+            let mut tls = json!({"ca_pem": ca.pem});
+            let map = tls.as_object_mut().unwrap();
+            map.extend(own.as_object().unwrap().clone());
+            let endpoint = format!("https://{}", server.address);
+            let channel = channel(json!({"endpoint": endpoint, "tls": tls}));
+            let about_certificate = said.contains("SSL");
+            for _ in 0..3 {
+                let status = call(&channel).await.unwrap_err();
+                let meant = if about_certificate { 401 } else { 400 };
+                assert_eq!(http_status(&status), Some(meant), "{said}: {status}");
+                let hinted = status.message().contains("tls.cert_file");
+                assert_eq!(hinted, about_certificate, "{status}");
+            }
+            assert_eq!(server.accepted() - before, connections, "{said}");
+        }
+    }
+}
+
+fn certificate(ca: &Ca) -> serde_json::Value {
+    let identity = ca.issue(&["relay"]);
+    json!({"cert_pem": identity.cert, "key_pem": identity.key})
+}
+
+#[tokio::test]
 async fn nginxs_413_is_heard_while_the_request_is_still_being_sent() {
     let server = frames(|mut frames, _| async move {
         let stream = frames.head().await.unwrap();

@@ -190,3 +190,53 @@ async fn an_answer_without_a_status_is_broken_off() {
         "{status:?}"
     );
 }
+
+#[tokio::test]
+async fn a_large_message_passes_a_link_that_takes_it_piece_by_piece() {
+    const SIZE: usize = 12 << 20;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = Tasks::default().spawn("far end", async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        // Nothing that it says wakes the client while it reads.
+        let mut connection = h2::server::Builder::new()
+            .initial_window_size(2 * SIZE as u32)
+            .initial_connection_window_size(2 * SIZE as u32)
+            .handshake::<_, Bytes>(stream)
+            .await
+            .unwrap();
+        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let mut body = request.into_body();
+        let reading = async {
+            let mut size = 0;
+            while let Some(data) = body.data().await {
+                size += data.unwrap().len();
+            }
+            let head = map(&[("content-type", "application/grpc"), ("grpc-status", "0")]);
+            let mut response = Response::new(());
+            *response.headers_mut() = head;
+            respond.send_response(response, true).unwrap();
+            size
+        };
+        tokio::pin!(reading);
+        let size = tokio::select! {
+            size = &mut reading => size,
+            _ = connection.accept() => panic!("the connection ended"),
+        };
+        let _ = connection.accept().await;
+        size
+    });
+    let message = Message {
+        bytes: vec![7; SIZE].into(),
+        encoding: None,
+    };
+    let channel = plain(address);
+    let sending = channel.unary("/a.B/C", HeaderMap::new(), message);
+    let sent = tokio::time::timeout(Duration::from_secs(20), sending).await;
+    assert_eq!(sent.expect("an answer").unwrap(), None);
+    drop(channel);
+    assert_eq!(serving.await.unwrap(), SIZE + 5);
+}

@@ -63,6 +63,32 @@ async fn taking(tls: Option<Arc<rustls::ServerConfig>>) -> (SocketAddr, Bodies, 
     (address, bodies, connections)
 }
 
+#[tokio::test]
+async fn who_is_refused_shows_its_certificate_anew() {
+    let ca = Ca::new("ca");
+    let own = ca.issue(&["relay"]);
+    for alpn in ["h2", "http/1.1"] {
+        let tls = ca.issue(&["127.0.0.1"]).server(None, &[alpn]);
+        let refusing = |_: Request<_>| {
+            let mut response = text("who are you");
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        };
+        let server = Server::start(Some(tls), refusing).await;
+        let with = json!({"ca_pem": ca.pem, "cert_pem": own.cert, "key_pem": own.key});
+        for (tls, connections) in [(json!({"ca_pem": ca.pem}), 1), (with, 3)] {
+            let before = server.accepted();
+            let client = sender(json!({"tls": tls}));
+            let url = format!("https://{}/", server.address);
+            for _ in 0..3 {
+                let (status, _) = post(&client, &url, &Bytes::new()).await.unwrap();
+                assert_eq!(status, StatusCode::FORBIDDEN);
+            }
+            assert_eq!(server.accepted() - before, connections, "{alpn}");
+        }
+    }
+}
+
 async fn post(
     client: &HttpClient,
     url: impl fmt::Display,
