@@ -74,7 +74,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 pub async fn computing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     match &*PROCESSORS {
         // A paused clock stands still only for work on the runtime's own threads.
-        Some(processors) if !cfg!(test) => processors.spawn_blocking(work).await.ok(),
+        Some(processors) if !cfg!(any(test, fuzzing)) => processors.spawn_blocking(work).await.ok(),
         _ => blocking(work).await,
     }
 }
