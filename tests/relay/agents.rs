@@ -77,7 +77,9 @@ fn agents_of_all_ages_hear_success_while_the_store_is_away() {
     far_end.stop();
     let relay = Relay::run(&config("", &config::to(far_end.addr(), ""), ""));
     let [samples, stacks, v2] = all();
-    runtime().block_on(async {
+    // Until all is taken: an agent goes on living behind its call.
+    let runtime = runtime();
+    runtime.block_on(async {
         let agent = Agent::dial(listening(&relay), PACE).await;
         agent.write_arrow(&v2).await.expect("a success");
         for habit in [Habit::ReadsOn, Habit::Leaves] {
@@ -91,6 +93,7 @@ fn agents_of_all_ages_hear_success_while_the_store_is_away() {
         agent.report_panic().await.expect("a success");
     });
     until("all are taken", || (accepted(&relay) == 3).then_some(()));
+    drop(runtime);
     assert_eq!(requests(&relay, "write", "ok"), 2);
     relay.logged("an agent has ended in a panic");
     // The streams that nobody reads do not hold up the end.
