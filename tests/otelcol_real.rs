@@ -5,12 +5,15 @@
 #![allow(clippy::expect_used, reason = "what cannot be set up has failed")]
 #![allow(unreachable_pub, dead_code, reason = "a test program is no library")]
 
+#[path = "support/agent.rs"]
+mod agent;
 #[path = "relay/harness.rs"]
 mod harness;
 #[path = "relay/metrics.rs"]
 mod metrics;
 mod support;
 
+use agent::{Agent, Habit};
 use bytes::Bytes;
 use harness::{LIMIT, Relay};
 use opentelemetry_proto::tonic::{
@@ -21,7 +24,8 @@ use profile_relay::{
     exporters::{otlp, otlp_http},
     pipeline::{Budget, Context, ExportError, Exporter},
     profile::{
-        Batch, Body, NAME, Origin, Profile,
+        Batch, Body, Labels, NAME, Origin, Profile,
+        arrow::{Arrow, SyntheticArrow},
         convert::{OtlpOptions, RequestBuilder},
         otlp::{Compression, Request},
         pprof::{Pprof, SyntheticProfile},
@@ -350,6 +354,57 @@ async fn a_collector_between_two_relays_loses_nothing() {
         assert_eq!(books.books("otlp").sent, profiles, "{}", relay.log());
         assert_eq!(books.books("otlp").dropped, 0);
     }
+}
+
+/// What both schemas of one profile are as OTLP.
+fn both_as_otlp(bodies: [&Arrow; 2]) -> ExportProfilesServiceRequest {
+    let mut builder = RequestBuilder::new(OtlpOptions::default());
+    for body in bodies {
+        let table = body.decode(64 << 20).expect("good Arrow");
+        let added = builder.add_arrow(&Labels::default(), table);
+        added.expect("it is converted");
+    }
+    ExportProfilesServiceRequest::decode(builder.finish()).expect("a request")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_feed_a_collector() {
+    let Some(binary) = support::needs_env("agents_feed_a_collector", "OTELCOL_BIN") else {
+        return;
+    };
+    let sinks = [Sink::start(), Sink::start()];
+    let collector = Collector::start(&binary, sinks[0].addr(), sinks[1].addr());
+    let port = free_port();
+    let relay = Relay::run(&format!(
+        "receivers: {{parca: {{endpoint: \"{port}\"}}}}\n\
+         exporters: {{otlp: {{endpoint: \"http://{}\"}}}}\n\
+         service:\n  pipelines: {{profiles: {{receivers: [parca], exporters: [otlp]}}}}\n",
+        collector.grpc
+    ));
+    let synthetic = SyntheticArrow::busy(7);
+    let (v1, v2) = (synthetic.v1().expect("v1"), synthetic.v2().expect("v2"));
+    let agent = Agent::dial(port, 60.0).await;
+    let stacks = v1.stacks().expect("of schema v1");
+    let written = agent.write(v1.samples(), stacks, Habit::ReadsOn).await;
+    written.expect("a success");
+    let written = agent.write_arrow(v2.samples()).await;
+    written.expect("a success");
+
+    let expected = totals([&both_as_otlp([&v1, &v2])]);
+    assert!(expected.values().sum::<i64>() > 0);
+    for sink in &sinks {
+        let all = |taken: &[support::sink::Taken]| {
+            totals(taken.iter().map(|taken| &taken.request)) == expected
+        };
+        assert!(
+            sink.wait(LIMIT, all),
+            "{}\n{}",
+            relay.log(),
+            collector.log()
+        );
+    }
+    let books = relay.until("all is sent", |m| m.books("otlp").queued == 0);
+    assert_eq!(books.books("otlp").dropped, 0);
 }
 
 fn came_as(compression: Compression) -> &'static str {

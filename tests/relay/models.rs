@@ -3,14 +3,18 @@
 //! A test runs itself again inside of each, told by [`ROLE`] what to be there. Both
 //! see the same files.
 
-use crate::harness::until;
+use crate::harness::{LIMIT, until};
 use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 /// What this process is; it is the test itself where this is not set.
@@ -61,12 +65,16 @@ pub fn role() -> Option<(String, PathBuf)> {
     Some((role, std::env::var_os(FOLDER)?.into()))
 }
 
-/// Ends this process together with the test that started it.
-pub fn end_with_the_test() {
-    thread::spawn(|| {
+/// Tells whether the test that began this process is over: then this ends too, in
+/// good order, as the processes that it has started would outlive it.
+pub fn test_is_over() -> impl Fn() -> bool {
+    let over = Arc::new(AtomicBool::new(false));
+    let told = over.clone();
+    thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(0);
+        told.store(true, Ordering::Relaxed);
     });
+    move || over.load(Ordering::Relaxed)
 }
 
 /// Replaces a file at once.
@@ -177,6 +185,11 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let began = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && began.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

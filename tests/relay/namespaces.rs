@@ -6,7 +6,7 @@ use crate::{
     config,
     disk_queue::{Folder, names},
     harness::{Relay, until},
-    models::{self, BACKEND, Models, end_with_the_test, must, publish, run},
+    models::{self, BACKEND, Models, must, publish, run, test_is_over},
     otlp_in::{PROTOBUF, address, post, request},
     outages::settle_of,
     support::{self, sink::Sink},
@@ -51,8 +51,8 @@ fn only_the_relay_connects_and_everything_arrives() {
 /// Takes what comes, and says so, until the test ends.
 fn backend(arrived: &Path) {
     let sink = Sink::at(SINK);
-    end_with_the_test();
-    loop {
+    let is_over = test_is_over();
+    while !is_over() {
         let names: Vec<_> = sink
             .taken()
             .iter()

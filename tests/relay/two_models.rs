@@ -12,7 +12,7 @@ use crate::{
         real::{RealParca, flat},
     },
     harness::Relay,
-    models::{self, BACKEND, Models, end_with_the_test, publish},
+    models::{self, BACKEND, Models, publish, test_is_over},
     nginx_limits::{CPU, PERIOD},
     support,
     target::Target,
@@ -162,7 +162,7 @@ fn assert_open(port: SocketAddr, expected: bool) {
 
 /// The gateway with a Parca behind it. Says what has arrived until the test ends.
 fn backend(folder: &Path, store: Store) {
-    end_with_the_test();
+    let is_over = test_is_over();
     let _other = TcpListener::bind(OTHER).expect("the port is free");
     match store {
         Store::FarEnd => {
@@ -174,7 +174,7 @@ fn backend(folder: &Path, store: Store) {
             store.stop();
             let gateway = gateway(folder, store.addr());
             let mut is_away = true;
-            loop {
+            while !is_over() {
                 if is_away && folder.join("the gateway has it").exists() {
                     store.restart();
                     is_away = false;
@@ -187,7 +187,7 @@ fn backend(folder: &Path, store: Store) {
             let binary = std::env::var("PARCA_BIN").expect("it is set");
             let parca = runtime.block_on(RealParca::start(&binary));
             let gateway = gateway(folder, parca.addr());
-            loop {
+            while !is_over() {
                 let arrived = runtime.block_on(of_real(&parca));
                 report(folder, &gateway, &arrived);
             }
