@@ -166,7 +166,11 @@ impl Tally {
                         Ok(_) => self.acknowledged(name),
                         Err(status) => {
                             assert_eq!(status.code(), Code::Unavailable, "{status}");
-                            self.refused(&format!("grpc: {}", status.message()));
+                            // h2 closes a connection on which a thousand bodies went on
+                            // behind their refusal, which may be tried again as well.
+                            if !status.message().contains("too_many_internal_resets") {
+                                self.refused(&format!("grpc: {}", status.message()));
+                            }
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }
                     }
