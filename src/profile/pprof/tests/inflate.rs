@@ -30,6 +30,24 @@ fn members_are_joined() {
 }
 
 #[test]
+fn a_member_that_comes_twice_is_read_twice() {
+    let member = gzip(b"the same trailer");
+    let body = [member.clone(), member].concat();
+    assert_eq!(
+        inflated(body).unwrap().as_ref(),
+        b"the same trailerthe same trailer"
+    );
+}
+
+#[test]
+fn buffers_that_are_used_again_show_nothing_of_an_earlier_body() {
+    for size in [70_000, 10, 300_000, 299_999, 1, 70_000] {
+        let plain: Vec<u8> = (0..size).map(|i: u64| (i * i % 249) as u8).collect();
+        assert!(inflated(gzip(&plain)).unwrap() == plain, "{size}");
+    }
+}
+
+#[test]
 fn what_is_compressed_is_inflated() {
     for size in [0, 1, 100, 70_000] {
         let plain: Vec<u8> = (0..size).map(|i: u64| (i * i % 251) as u8).collect();
