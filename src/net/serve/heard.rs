@@ -2,13 +2,14 @@
 //!
 //! h2 asks for a frame at a time, which is 16 KiB at most from nearly all senders.
 //! Here as much is read at once as there is, up to [`AHEAD`]. A connection that has
-//! nothing to say keeps no buffer for it, as there may be thousands.
+//! nothing to say keeps no buffer for it, as there may be thousands: the next one that
+//! is heard on the same thread has it, while the processor's cache still does.
 
 use super::{activity::Activity, frames::Frames, server::Io};
-use bytes::{Buf, BytesMut};
 use std::{
+    cell::Cell,
     future::Future,
-    io,
+    io, mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,11 +19,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// So much is read at a time, in bytes.
 const AHEAD: usize = 64 << 10;
 
+thread_local! {
+    /// The buffer of whoever was heard last.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A stream that notes whether anything was heard.
 pub(super) struct Heard {
     io: Box<dyn Io>,
-    /// What was read and nobody has asked for yet.
-    ahead: BytesMut,
+    /// What was read.
+    ahead: Vec<u8>,
+    /// How much of that was asked for.
+    given: usize,
     frames: Frames,
     activity: Arc<Activity>,
 }
@@ -34,17 +42,24 @@ impl Heard {
     pub(super) fn new(io: Box<dyn Io>, activity: &Arc<Activity>) -> Self {
         Self {
             io,
-            ahead: BytesMut::new(),
+            ahead: Vec::new(),
+            given: 0,
             frames: Frames::default(),
             activity: activity.clone(),
         }
     }
 
+    /// Reads anew, when all was given.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.ahead.reserve(AHEAD);
+        if self.ahead.capacity() == 0 {
+            self.ahead = SPARE.take();
+        }
+        self.given = 0;
+        self.ahead.clear();
+        self.ahead.reserve_exact(AHEAD);
         let polled = pin!(self.io.read_buf(&mut self.ahead)).poll(cx);
         if polled.is_pending() {
-            self.ahead = BytesMut::new();
+            SPARE.set(mem::take(&mut self.ahead));
         }
         polled
     }
@@ -56,7 +71,7 @@ impl AsyncRead for Heard {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
+        if self.given == self.ahead.len() {
             if buf.remaining() >= AHEAD {
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
@@ -69,9 +84,10 @@ impl AsyncRead for Heard {
             let counted = this.frames.count(&this.ahead);
             this.activity.heard(read, counted);
         }
-        let count = self.ahead.len().min(buf.remaining());
-        buf.put_slice(&self.ahead[..count]);
-        self.ahead.advance(count);
+        let rest = &self.ahead[self.given..];
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        self.given += count;
         Poll::Ready(Ok(()))
     }
 }
