@@ -11,6 +11,7 @@ mod ledger;
 mod memory;
 mod queue;
 mod router;
+mod spares;
 
 pub use self::{
     component::{

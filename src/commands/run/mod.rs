@@ -199,6 +199,10 @@ async fn serve(
         "heartbeat",
         heartbeat.keep_beating(health::BEAT, beating.clone()),
     );
+    let tidy = beating
+        .clone()
+        .run_until_cancelled_owned(shared.memory.clone().tidy());
+    tasks.spawn("tidy", tidy);
     let memory = show::process(&shared);
     show::configuration(&shared, &loaded);
     let address = bound.local_addr().map(|a| a.to_string());

@@ -303,7 +303,11 @@ impl Buffer {
             _ => (EAGER, expected),
         };
         let charged = self.permit.bytes();
-        let wanted = (charged * 2).max(first).min(most).max(length);
+        let mut wanted = (charged * 2).max(first).min(most).max(length);
+        if let Some(spare) = self.spare(reading, expected) {
+            self.bytes = spare;
+            wanted = expected;
+        }
         let capacity = self.bytes.capacity() as u64;
         // While it moves, the buffer stands twice.
         let moved = if wanted > capacity { capacity } else { 0 };
@@ -314,6 +318,7 @@ impl Buffer {
             // Of what is announced only the addresses are taken: no memory is behind
             // them before it is written to.
             let room = usize::try_from(wanted.max(expected)).unwrap_or(usize::MAX);
+            let room = Budget::capacity(room);
             let grown = self.bytes.try_reserve_exact(room - self.bytes.len());
             grown.map_err(|_| reading.no_memory())?;
         }
@@ -321,12 +326,20 @@ impl Buffer {
         Ok(())
     }
 
+    /// A buffer of an earlier body, for one of which nothing has come yet.
+    fn spare(&self, reading: &Reading, expected: u64) -> Option<Vec<u8>> {
+        let has_begun = self.bytes.capacity() > 0;
+        let expected = usize::try_from(expected).ok().filter(|_| !has_begun)?;
+        reading.memory.spare(expected)
+    }
+
     /// The bytes in a buffer of their size, and the charge for it.
-    pub(super) fn finish(mut self) -> Received {
-        self.permit.shrink_to(self.bytes.len() as u64);
+    pub(super) fn finish(self) -> Received {
+        let Self { bytes, mut permit } = self;
+        permit.shrink_to(bytes.len() as u64);
         Received {
-            bytes: Bytes::from(self.bytes.into_boxed_slice()),
-            permit: self.permit,
+            bytes: permit.lend(bytes),
+            permit,
         }
     }
 }
@@ -366,6 +379,22 @@ mod tests {
             assert!((buffer.len()..=most).contains(&charged), "{charged}");
         }
         assert_eq!(buffer.finish().bytes.as_ptr(), place);
+    }
+
+    #[test]
+    fn a_buffer_that_was_used_before_is_charged_at_once() {
+        let reading = reading(64 << 20, 256 << 20);
+        let all = 4 << 20;
+        let mut first = Buffer::new(&reading).unwrap();
+        first.push(&reading, &vec![7; all], all as u64).unwrap();
+        let first = first.finish();
+        let place = first.bytes.as_ptr();
+        drop(first);
+        assert_eq!(reading.memory.used(), 0);
+        let mut second = Buffer::new(&reading).unwrap();
+        second.push(&reading, b"some", all as u64).unwrap();
+        assert_eq!(reading.memory.used(), all as u64);
+        assert_eq!((second.bytes.as_ptr(), second.len()), (place, 4));
     }
 
     #[test]
