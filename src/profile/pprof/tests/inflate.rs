@@ -2,8 +2,8 @@ use crate::profile::pprof::{
     Pprof, SyntheticProfile, Unreadable, check, compress, inflate, with_inflated,
 };
 use bytes::Bytes;
-use flate2::{Compression, GzBuilder, write::GzEncoder};
-use std::io::Write;
+use flate2::{Compression, GzBuilder, read::MultiGzDecoder, write::GzEncoder};
+use std::io::{Read, Write};
 
 const MAX: u64 = 1 << 20;
 
@@ -44,6 +44,31 @@ fn buffers_that_are_used_again_show_nothing_of_an_earlier_body() {
     for size in [70_000, 10, 300_000, 299_999, 1, 70_000] {
         let plain: Vec<u8> = (0..size).map(|i: u64| (i * i % 249) as u8).collect();
         assert!(inflated(gzip(&plain)).unwrap() == plain, "{size}");
+    }
+}
+
+#[test]
+fn damaged_bodies_are_read_as_another_decoder_reads_them() {
+    let plain: Vec<u8> = (0..3_000_u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect();
+    let whole = gzip(&plain);
+    // What the header may say is Go's rule, not theirs.
+    let flipped = (10 * 8..whole.len() * 8).map(|bit| {
+        let mut body = whole.clone();
+        body[bit / 8] ^= 1 << (bit % 8);
+        body
+    });
+    let cut = (2..whole.len()).map(|end| whole[..end].to_vec());
+    for body in flipped
+        .chain(cut)
+        .filter(|body| body.starts_with(&[31, 139]))
+    {
+        let mut expected = Vec::new();
+        let theirs = MultiGzDecoder::new(body.as_slice()).read_to_end(&mut expected);
+        if let Ok(ours) = inflated(body) {
+            assert!(theirs.is_ok() && ours == expected);
+        }
     }
 }
 
