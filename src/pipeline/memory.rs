@@ -246,7 +246,7 @@ impl Permit {
     /// What was read into `buffer`, which is kept for a moment when nobody has the
     /// bytes any more, if others can use it.
     pub fn lend(&self, buffer: Vec<u8>) -> Bytes {
-        if !is_worth_keeping(buffer.capacity()) || buffer.capacity() != class(buffer.len()) {
+        if !is_worth_keeping(&buffer) {
             return Bytes::from(buffer.into_boxed_slice());
         }
         Bytes::from_owner(Lent {

@@ -5,7 +5,7 @@
 //! be those of Go's reader, through which Parca reads: several members are
 //! fine, anything else behind the stream is not.
 //!
-//! libdeflate is twice as fast as any decoder that works piece by piece, but wants
+//! libdeflate is nearly twice as fast as any decoder that works piece by piece, but wants
 //! room for all and does not say where the stream ends. So it gets what is certainly
 //! one member ([`Scratch::alone`]). Whatever it does not take is read again, member
 //! by member, which also finds out what is wrong.
@@ -161,7 +161,8 @@ impl Scratch {
     /// Inflates a body of one member that is as it should be; nothing for any other.
     ///
     /// Where no second member begins, the trailer that this one must have is at the
-    /// end of the body.
+    /// end of the body. Who hides garbage in front of a copy of it is not found out
+    /// here, but by the backend.
     fn alone(&mut self, body: &[u8], max: usize) -> Option<()> {
         let (claimed, room) = (claimed_size(body) as usize, expected(body).min(max));
         if claimed > room || memmem::find(body.get(1..)?, MEMBER).is_some() {

@@ -60,10 +60,7 @@ fn damaged_bodies_are_read_as_another_decoder_reads_them() {
         body
     });
     let cut = (2..whole.len()).map(|end| whole[..end].to_vec());
-    for body in flipped
-        .chain(cut)
-        .filter(|body| body.starts_with(&[31, 139]))
-    {
+    for body in flipped.chain(cut) {
         let mut expected = Vec::new();
         let theirs = MultiGzDecoder::new(body.as_slice()).read_to_end(&mut expected);
         if let Ok(ours) = inflated(body) {
