@@ -53,7 +53,8 @@ pub struct FileStorageSettings {
     /// another.
     pub timeout: Duration,
     /// Whether profiles are synced to the disk before they are accepted. Without it
-    /// they outlive the process, but not a crash of the machine.
+    /// they outlive the process, but not a crash of the machine. With it they are
+    /// written past the page cache (O_DIRECT) where the file system can do that.
     pub fsync: bool,
     /// What is left free on the volume: what would leave less is refused, or dropped,
     /// as `on_full` says (reason `storage_full`).

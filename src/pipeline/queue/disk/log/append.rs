@@ -7,6 +7,7 @@
 
 use super::{
     Log, Meta, Totals,
+    direct::{Direct, Stage},
     format::{
         Entry, FIRST_RECORD, RECORD_OVERHEAD, RecordHeader, SegmentHeader, VERSION, encode_mark,
     },
@@ -17,7 +18,7 @@ use super::{
 use bytes::Bytes;
 use std::{
     io::{self, ErrorKind, IoSlice},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -69,6 +70,8 @@ pub enum AppendError {
 pub(super) struct Active {
     pub(super) sequence: u64,
     pub(super) file: Arc<dyn File>,
+    /// How records get there, where not by way of `file`.
+    pub(super) direct: Option<Direct>,
 }
 
 /// The records of one call that go to one segment.
@@ -77,6 +80,7 @@ struct Run {
     sequence: u64,
     tag: u32,
     file: Arc<dyn File>,
+    direct: Option<Direct>,
     is_new: bool,
     file_bytes: u64,
     /// Where the segment's records ended before.
@@ -141,7 +145,7 @@ impl Log {
             };
             let count = run.plan(records, self.options.segment_bytes);
             let (now, later) = records.split_at(count);
-            let written = run.write(now);
+            let written = run.write(now, &mut self.stage);
             runs.push(run);
             written?;
             records = later;
@@ -157,6 +161,16 @@ impl Log {
         Ok(())
     }
 
+    /// A way past the page cache to a segment whose records end at `end`, where
+    /// there is one.
+    pub(super) fn direct(&self, path: &Path, file: &dyn File, end: u64) -> Option<Direct> {
+        let opened = Direct::open(&*self.fs, path, file, end);
+        let opened = opened.inspect_err(|error| {
+            debug!(%error, "a segment of the queue is written by way of the page cache");
+        });
+        opened.ok()
+    }
+
     /// Goes on in the segment that is written.
     fn continued(&self) -> Option<Run> {
         let active = self.active.as_ref()?;
@@ -165,6 +179,7 @@ impl Log {
             sequence: segment.sequence,
             tag: segment.tag,
             file: Arc::clone(&active.file),
+            direct: active.direct.clone(),
             is_new: false,
             file_bytes: segment.file_bytes,
             start: segment.end,
@@ -184,6 +199,7 @@ impl Log {
             sequence,
             tag: self.fs.random(),
             file_bytes: allocate(&*file, self.options.segment_bytes, 0),
+            direct: self.direct(&path, &*file, 0),
             file,
             is_new: true,
             start: FIRST_RECORD,
@@ -204,18 +220,20 @@ impl Log {
                 self.reader.keep(run.sequence, Arc::clone(&run.file));
                 let segment = Segment::new(run.sequence, run.tag);
                 self.segments.insert(run.sequence, segment);
-                self.active = Some(Active {
-                    sequence: run.sequence,
-                    file: Arc::clone(&run.file),
-                });
             }
+            let file_end = run.file_end();
+            self.active = Some(Active {
+                sequence: run.sequence,
+                file: run.file,
+                direct: run.direct,
+            });
             if let Some(segment) = self.segments.get_mut(&run.sequence) {
                 for entry in run.entries {
                     segment.push(entry);
                     self.totals += Totals::of(&entry);
                     metas.push(entry.meta(run.sequence));
                 }
-                segment.file_bytes = run.file_bytes.max(segment.end);
+                segment.file_bytes = run.file_bytes.max(file_end);
             }
             self.note(run.sequence);
         }
@@ -311,7 +329,7 @@ impl Run {
     }
 
     /// Writes `records`, for which the entries were planned.
-    fn write(&self, records: &[NewRecord]) -> io::Result<()> {
+    fn write(&mut self, records: &[NewRecord], stage: &mut Stage) -> io::Result<()> {
         let begin = self.is_new.then(|| self.segment_header().encode());
         let headers: Vec<_> = self
             .entries
@@ -331,6 +349,15 @@ impl Run {
             pieces.push(IoSlice::new(mark));
         }
         let offset = if self.is_new { 0 } else { self.start };
+        if let Some(direct) = &mut self.direct {
+            match direct.write(stage, &pieces, offset) {
+                Err(error) if is_impossible(&error) => {
+                    debug!(%error, "the queue is written by way of the page cache");
+                    self.direct = None;
+                }
+                written => return written,
+            }
+        }
         write_all(&*self.file, &mut pieces, offset)
     }
 
@@ -359,6 +386,20 @@ impl Run {
     fn end(&self) -> u64 {
         self.entries.last().map_or(self.start, Entry::end)
     }
+
+    /// Where what was written ends.
+    fn file_end(&self) -> u64 {
+        let direct = self.direct.as_ref();
+        direct.map_or(self.end(), |direct| direct.file_end(self.end()))
+    }
+}
+
+/// Whether a file system says that nothing can be written past its page cache.
+fn is_impossible(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidInput | ErrorKind::Unsupported
+    )
 }
 
 /// Takes room for a segment in advance, so that syncs need not write the file's

@@ -20,8 +20,9 @@
 //!   again by the next log that opens the folder, unless it is acknowledged. The
 //!   end of the process forgets no acknowledgement, a power failure only those
 //!   since the last [`Log::sync_acks`].
-//! - Files are never rewritten, only appended to, cut and removed. A segment is
-//!   gone for good before its acknowledgements go.
+//! - Files are only appended to, cut and removed; of what was written, at most the
+//!   block in which the records end is written again, with the same bytes. A segment
+//!   is gone for good before its acknowledgements go.
 //! - Damage costs the record that it hit. Its place stays in the count until its
 //!   reader was told and has acknowledged it, so the books of whoever counts
 //!   profiles stay right.
@@ -32,6 +33,7 @@
 mod acks;
 mod append;
 mod bits;
+mod direct;
 mod format;
 pub mod fs;
 mod lock;
@@ -55,7 +57,9 @@ pub use self::{
     snapshot::{Damage, Snapshot, Verification},
 };
 
-use self::{append::Active, format::Entry, fs::FileSystem, segment::Segment, upkeep::Retired};
+use self::{
+    append::Active, direct::Stage, format::Entry, fs::FileSystem, segment::Segment, upkeep::Retired,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
@@ -146,6 +150,7 @@ pub struct Log {
     /// Those whose index could not be read; tried again now and then.
     stuck: BTreeSet<u64>,
     active: Option<Active>,
+    stage: Stage,
     /// The one from which the last record was handed out.
     drawn: Option<u64>,
     next_sequence: u64,

@@ -8,6 +8,7 @@ use super::{
     Log, Options, Totals,
     acks::Acks,
     append::{Active, allocate},
+    direct::Stage,
     format::{Entry, IndexHeader, SegmentHeader, Trailer, VERSION, decode_index, most},
     fs::{Access, File, FileSystem, read_full},
     names::{self, Listing},
@@ -167,6 +168,7 @@ impl Log {
             ready: BTreeSet::new(),
             stuck: BTreeSet::new(),
             active: None,
+            stage: Stage::default(),
             drawn: None,
             next_sequence: highest.map_or(0, |highest| highest.saturating_add(1)),
             totals: Totals::default(),
@@ -245,10 +247,16 @@ impl Log {
                 Ok(file) => {
                     let whole = self.options.segment_bytes;
                     segment.file_bytes = segment.end;
+                    let mut direct = None;
                     if may_go_on {
                         segment.file_bytes = allocate(&*file, whole, segment.end);
+                        direct = self.direct(&path, &*file, segment.end);
                     }
-                    self.active = Some(Active { sequence, file });
+                    self.active = Some(Active {
+                        sequence,
+                        file,
+                        direct,
+                    });
                 }
                 Err(error) => {
                     warn!(segment = sequence, %error, "a segment of the queue can only be read");

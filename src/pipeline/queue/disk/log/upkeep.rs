@@ -46,6 +46,7 @@ impl Log {
         for sequence in std::mem::take(&mut self.stuck) {
             self.note(sequence);
         }
+        self.stage.clear();
         result.and(self.sync_folder())
     }
 

@@ -15,6 +15,8 @@ use std::{
 };
 
 const SECTOR: usize = 512;
+/// What is written past the page cache; small, as segments of tests are.
+const BLOCK: usize = 128;
 
 /// A file system in memory; clones are the same one.
 #[derive(Clone, Default)]
@@ -63,6 +65,18 @@ pub(crate) enum Fault {
     Broken(usize),
 }
 
+/// Whether files can be written past the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PastTheCache {
+    /// They can.
+    #[default]
+    Works,
+    /// They can be opened so, and each write is refused.
+    OnlyOpens,
+    /// They cannot be opened so.
+    Never,
+}
+
 #[derive(Debug, Default)]
 struct State {
     names: BTreeMap<PathBuf, usize>,
@@ -73,6 +87,7 @@ struct State {
     capacity: Option<u64>,
     is_read_only: bool,
     is_paused: bool,
+    direct: PastTheCache,
     planned: Vec<(Call, usize, Fault)>,
     chance: u64,
     happened: u64,
@@ -104,7 +119,16 @@ enum What {
 struct Handle {
     fs: MemoryFileSystem,
     node: usize,
-    can_write: bool,
+    how: Handling,
+}
+
+/// What may be done with an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handling {
+    Read,
+    Write,
+    Direct,
+    Refuses,
 }
 
 // === impl MemoryFileSystem ===
@@ -146,6 +170,11 @@ impl MemoryFileSystem {
     /// Bounds the bytes of all files.
     pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// Says whether files can be written past the page cache.
+    pub(crate) fn set_past_the_cache(&self, direct: PastTheCache) {
+        self.state().direct = direct;
     }
 
     /// Refuses all changes.
@@ -228,11 +257,11 @@ impl MemoryFileSystem {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(&self, node: usize, access: Access) -> Arc<dyn File> {
+    fn handle(&self, node: usize, how: Handling) -> Arc<dyn File> {
         Arc::new(Handle {
             fs: self.clone(),
             node,
-            can_write: access != Access::Read,
+            how,
         })
     }
 }
@@ -279,18 +308,36 @@ impl FileSystem for MemoryFileSystem {
         if access != Access::Read {
             state.may_change()?;
         }
+        let how = match access {
+            Access::Read => Handling::Read,
+            _ => Handling::Write,
+        };
         match (state.names.get(path).copied(), access) {
             (Some(_), Access::New) => Err(ErrorKind::AlreadyExists.into()),
-            (Some(node), _) => Ok(self.handle(node, access)),
+            (Some(node), _) => Ok(self.handle(node, how)),
             (None, Access::Read | Access::Write) => Err(ErrorKind::NotFound.into()),
             (None, Access::New | Access::Create) => {
                 let node = state.nodes.len();
                 state.nodes.push(Node::default());
                 state.names.insert(path.into(), node);
                 state.renames.push((path.into(), Some(node)));
-                Ok(self.handle(node, access))
+                Ok(self.handle(node, how))
             }
         }
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<(Arc<dyn File>, usize)> {
+        let mut state = self.state();
+        state.counts.opens += 1;
+        state.fault(Call::Open)?;
+        state.may_change()?;
+        let node = state.names.get(path).copied().ok_or(ErrorKind::NotFound)?;
+        let how = match state.direct {
+            PastTheCache::Never => return Err(ErrorKind::InvalidInput.into()),
+            PastTheCache::OnlyOpens => Handling::Refuses,
+            PastTheCache::Works => Handling::Direct,
+        };
+        Ok((self.handle(node, how), BLOCK))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -510,10 +557,26 @@ fn write(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 
 impl Handle {
     fn change<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        assert!(self.can_write, "the file was opened to be read");
+        assert_ne!(self.how, Handling::Read, "the file was opened to be read");
         let mut state = self.fs.state();
         state.may_change()?;
         call(&mut state)
+    }
+
+    /// Whether a write past the page cache is one of whole blocks.
+    fn is_allowed(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        match self.how {
+            Handling::Read | Handling::Write => {}
+            Handling::Refuses => return Err(ErrorKind::InvalidInput.into()),
+            Handling::Direct => {
+                assert_eq!(offset % BLOCK as u64, 0, "no block begins here");
+                for piece in pieces {
+                    assert_eq!(piece.len() % BLOCK, 0, "no block ends here");
+                    assert_eq!(piece.as_ptr().align_offset(BLOCK), 0, "it is not aligned");
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -536,6 +599,7 @@ impl File for Handle {
     }
 
     fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.is_allowed(pieces, offset)?;
         self.change(|state| {
             state.counts.writes += 1;
             let mut bytes: Vec<u8> = pieces
@@ -561,6 +625,9 @@ impl File for Handle {
             let most = length.saturating_add(state.free());
             let room = most.saturating_sub(offset as u64);
             bytes.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            if self.how == Handling::Direct {
+                bytes.truncate(bytes.len() - bytes.len() % BLOCK);
+            }
             if bytes.is_empty() {
                 return result.and(Err(error(Fault::Full)));
             }

@@ -32,6 +32,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
 
+    /// Opens a file that is there to write it past the page cache: whole blocks,
+    /// from memory that is aligned like them; and the bytes of a block, which are a
+    /// power of two. Not every file system can, or should.
+    fn open_direct(&self, path: &Path) -> io::Result<(Arc<dyn File>, usize)>;
+
     /// Takes a file out of its folder. Who has it open can still use it.
     fn remove(&self, path: &Path) -> io::Result<()>;
 

@@ -1,7 +1,7 @@
 //! The file system of the operating system.
 
 use super::{Access, Entry, File, FileSystem};
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, ErrorKind, IoSlice},
@@ -9,6 +9,9 @@ use std::{
     path::Path,
     sync::Arc,
 };
+
+/// What is written past the page cache: no disk that is in use has larger sectors.
+const BLOCK: usize = 4096;
 
 /// The file system of the operating system. What is in the queue is for the
 /// relay's user: folders are made with mode 0750, files with 0600.
@@ -62,6 +65,16 @@ impl FileSystem for RealFileSystem {
             Access::New => options.write(true).create_new(true),
         };
         Ok(Arc::new(options.open(path)?))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<(Arc<dyn File>, usize)> {
+        let mut options = OpenOptions::new();
+        let past_the_cache = OFlags::DIRECT.bits() as i32;
+        let file = options
+            .write(true)
+            .custom_flags(past_the_cache)
+            .open(path)?;
+        Ok((Arc::new(file), BLOCK))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@
 
 use super::{Access, Entry, File, FileSystem};
 use std::{
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     path::Path,
     sync::Arc,
 };
@@ -29,6 +29,11 @@ impl<F: FileSystem> FileSystem for Unsynced<F> {
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(UnsyncedFile(self.0.open(path, access)?)))
+    }
+
+    /// When to write is the page cache's business.
+    fn open_direct(&self, _: &Path) -> io::Result<(Arc<dyn File>, usize)> {
+        Err(ErrorKind::Unsupported.into())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

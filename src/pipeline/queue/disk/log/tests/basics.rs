@@ -42,6 +42,41 @@ fn a_call_costs_one_write_and_one_sync() {
 }
 
 #[test]
+fn who_goes_on_in_a_block_keeps_what_is_in_it() {
+    let ways = [
+        PastTheCache::Works,
+        PastTheCache::OnlyOpens,
+        PastTheCache::Never,
+    ];
+    let fs = MemoryFileSystem::default();
+    let mut wanted = 0;
+    for way in ways.iter().chain(&ways).chain(ways.iter().rev()) {
+        fs.set_past_the_cache(*way);
+        let mut log = open(&fs).log;
+        append(&mut log, [wanted]);
+        append(&mut log, [wanted + 1, wanted + 2]);
+        wanted += 3;
+        let used = fs.used();
+        assert_eq!(log.stats().disk_bytes, used, "{way:?}");
+        assert_eq!(drain(&mut log), Vec::from_iter(0..wanted), "{way:?}");
+    }
+}
+
+#[test]
+fn an_append_that_failed_leaves_the_block_as_it_was() {
+    let fs = MemoryFileSystem::default();
+    let mut log = open(&fs).log;
+    append(&mut log, [0]);
+    for fault in [Fault::Io, Fault::Full, Fault::Broken(256)] {
+        fs.fail(Call::Write, 0, fault);
+        log.append(&[record(9)]).unwrap_err();
+    }
+    append(&mut log, [1]);
+    assert_eq!(drain(&mut log), [0, 1]);
+    assert_eq!(drain(&mut open(&fs).log), [0, 1]);
+}
+
+#[test]
 fn what_is_not_acknowledged_comes_again_after_the_end_of_the_process() {
     let fs = MemoryFileSystem::default();
     let mut log = open(&fs).log;

@@ -7,7 +7,7 @@ use super::{
     AppendError, Log, Meta, NewRecord, OpenError, Opened, Options, Order,
     fs::{
         FileSystem,
-        memory::{Call, Fault, MemoryFileSystem},
+        memory::{Call, Fault, MemoryFileSystem, PastTheCache},
     },
 };
 use bytes::Bytes;

@@ -5,7 +5,6 @@
 //! the first. A failure prints what runs it again, which also prints what was done.
 
 use super::{super::*, *};
-use crate::pipeline::queue::disk::log::fs::memory::MemoryFileSystem;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -400,6 +399,16 @@ impl World {
 
     /// Opens the folder, and compares what is in it to what should be.
     fn open(&mut self) {
+        // Each life may have another way to the disk.
+        let way = [
+            PastTheCache::Works,
+            PastTheCache::Works,
+            PastTheCache::OnlyOpens,
+            PastTheCache::Never,
+        ];
+        let way = self.random.choose(&way).unwrap();
+        self.trace.say(format_args!("past the cache: {way:?}"));
+        self.fs.set_past_the_cache(way);
         let fs: Arc<dyn FileSystem> = Arc::new(self.fs.clone());
         let opened = Log::open(fs, folder(), SMALL);
         let opened = match opened {

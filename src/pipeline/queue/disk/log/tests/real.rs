@@ -62,6 +62,35 @@ fn a_log_lives_on_a_real_disk() {
     assert_eq!(names(&folder), Vec::<String>::new());
 }
 
+/// Larger than what is written at once, and of no round size.
+#[test]
+fn large_records_are_put_together_from_many_writes() {
+    let root = tempfile::tempdir().unwrap();
+    let mut log = open_real(root.path()).log;
+    let mut metas = Vec::new();
+    for bytes in [3_000_001, 1 << 20, 17, 5_000_000] {
+        let payload = Bytes::from_iter((0..bytes).map(|at| (at % 251) as u8));
+        let (head, tail) = (payload.slice(..10), payload.slice(10..));
+        let record = |payload| NewRecord {
+            at_ms: 1,
+            profiles: 1,
+            payload,
+        };
+        let new = [record(vec![head.clone(), tail]), record(vec![head.clone()])];
+        let written = log.append(&new).unwrap();
+        metas.extend(written.into_iter().zip([payload, head]));
+    }
+    let stats = log.stats();
+    let sizes = names(root.path()).into_iter();
+    let sizes = sizes.map(|name| fs::metadata(root.path().join(name)).unwrap().len());
+    assert_eq!(stats.disk_bytes, sizes.sum::<u64>());
+    drop(log);
+    let reader = open_real(root.path()).log.reader();
+    for (meta, payload) in metas {
+        assert!(reader.read(&meta).unwrap() == payload, "{meta:?}");
+    }
+}
+
 #[test]
 fn nobody_else_may_read_what_is_queued() {
     let root = tempfile::tempdir().unwrap();
