@@ -18,7 +18,11 @@ pub struct Batch {
 }
 
 /// A share of a memory budget, returned when it is dropped.
-pub trait Charge: std::fmt::Debug + Send + Sync {}
+pub trait Charge: std::fmt::Debug + Send + Sync {
+    /// Says that it is returned because what it was charged for is kept on disk,
+    /// and not because that was delivered.
+    fn spilled(&self) {}
+}
 
 /// Who sent a batch, and what of its request is kept for routing and
 /// re-emission. Batches of different origin metadata never share a request.

@@ -8,7 +8,7 @@
 //!
 //! The queue is still there for a backend that is slow or away: nobody waits for
 //! more than `max_wait`, and nobody begins to wait when nothing has left for
-//! [`STUCK`].
+//! [`STUCK`]. What only left memory for a queue's disk has not left.
 
 use crate::{
     pipeline::Permit,
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -68,6 +68,8 @@ struct Shared {
 pub(in crate::receivers) struct Held {
     pace: Pace,
     permit: Permit,
+    /// It waits on disk.
+    is_spilled: AtomicBool,
 }
 
 // === impl Pacing ===
@@ -116,6 +118,7 @@ impl Pace {
         Held {
             pace: self.clone(),
             permit,
+            is_spilled: AtomicBool::new(false),
         }
     }
 
@@ -127,14 +130,19 @@ impl Pace {
 
 // === impl Held ===
 
-impl Charge for Held {}
+impl Charge for Held {
+    fn spilled(&self) {
+        self.is_spilled.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.pace.0;
         let bytes = self.permit.bytes();
         let before = shared.held.fetch_sub(bytes, Ordering::Relaxed);
-        if before >= shared.bounds.above.get() {
+        let has_left = !*self.is_spilled.get_mut();
+        if has_left && before >= shared.bounds.above.get() {
             let now = u64::try_from(shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
             shared.left.store(now, Ordering::Relaxed);
         }
@@ -205,6 +213,23 @@ mod tests {
         assert_eq!(paced.get(), 1);
         assert!(pace.turn(&paced).now_or_never().is_some());
         assert_eq!(paced.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_while_all_goes_to_disk() {
+        let (pace, mut held) = busy();
+        tokio::time::advance(STUCK * 2).await;
+        for _ in 0..3 {
+            let one = halves(&pace, 1).pop().unwrap();
+            one.spilled();
+            drop(one);
+            let turns = (0..KEPT * 2).map(|_| turn(&pace).now_or_never());
+            assert!(turns.into_iter().all(|turn| turn.is_some()));
+        }
+        held.extend(halves(&pace, 1));
+        held.pop();
+        let turns = (0..KEPT * 2).map(|_| turn(&pace).now_or_never());
+        assert!(!turns.into_iter().all(|turn| turn.is_some()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -146,6 +146,7 @@ impl Disk {
                 state.push(queued);
             }
         } else {
+            batch.charge.iter().for_each(|charge| charge.spilled());
             state.on_disk += 1;
             state.released.push(meta);
             self.wake(state);
