@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Run>> {
                 for kind in kinds {
                     let folder = tempfile::tempdir_in(&args.folder)?;
                     let run = match kind {
-                        Kind::Append | Kind::Preallocated => {
+                        Kind::Append | Kind::Preallocated | Kind::Direct => {
                             Some(of_disk(args, kind, sources, folder.path())?)
                         }
                         _ => of_subject(args, kind, backend, sources, folder.path())?,
@@ -79,8 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Run>> {
 
 fn of_disk(args: &Args, kind: Kind, sources: usize, folder: &Path) -> Result<Run> {
     let machine = Cpu::of_machine()?;
-    let is_preallocated = kind == Kind::Preallocated;
-    let written = raw::run(folder, sources, is_preallocated, args.window)?;
+    let written = raw::run(folder, sources, kind, args.window)?;
     let others = Cpu::of_machine()?.saturating_sub(machine);
     Ok(Run {
         rate: written.records as f64 / written.seconds,

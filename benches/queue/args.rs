@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Backend::Away])]
     pub(crate) backend: Vec<Backend>,
     /// What takes part; the Collector only with OTELCOL_BIN.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Append, Kind::Preallocated, Kind::Relay, Kind::Otelcol])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Append, Kind::Preallocated, Kind::Direct, Kind::Relay, Kind::Otelcol])]
     pub(crate) kinds: Vec<Kind>,
     /// How often each case is run; medians are shown.
     #[arg(long, default_value_t = 3)]
@@ -90,6 +90,8 @@ pub(crate) enum Kind {
     Append,
     /// The same, with room taken for the file in advance.
     Preallocated,
+    /// The same, past the page cache.
+    Direct,
     /// The relay.
     Relay,
     /// The Collector.
@@ -119,6 +121,7 @@ impl Kind {
         match self {
             Self::Append => "disk, append",
             Self::Preallocated => "disk, preallocated",
+            Self::Direct => "disk, direct",
             Self::Relay => "relay",
             Self::Otelcol => "otelcol",
         }

@@ -61,7 +61,13 @@ impl Report {
                 backend,
                 sources,
             };
-            let kinds = [Kind::Append, Kind::Preallocated, Kind::Relay, Kind::Otelcol];
+            let kinds = [
+                Kind::Append,
+                Kind::Preallocated,
+                Kind::Direct,
+                Kind::Relay,
+                Kind::Otelcol,
+            ];
             for kind in kinds {
                 of(kind).print();
             }
@@ -171,7 +177,7 @@ impl<'a> Row<'a> {
             let time = self.median(|run| figure(run).unwrap_or(f64::NAN));
             ms(time.is_finite().then_some(time))
         };
-        let is_disk = matches!(self.kind, Kind::Append | Kind::Preallocated);
+        let is_disk = matches!(self.kind, Kind::Append | Kind::Preallocated | Kind::Direct);
         let unless_disk = |text: String| if is_disk { "-".to_owned() } else { text };
         let share = |kind| {
             let share = self.share_of(&Row { kind, ..*self }, |run| run.rate);
